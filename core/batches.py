@@ -1,0 +1,192 @@
+"""Data in memory as batches. What a batch holds is a pure function of (seed, epoch, number): so training resumes from its step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from core.codec import MISSING
+from core.errors import UserError
+from core.tokens import Batch
+
+Crop = Literal["last", "random"]
+
+
+class Batches(Protocol):
+    """What the training loop reads from."""
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+
+    def batch(self, epoch: int, number: int) -> Batch:
+        """Batch `number` of `epoch`, on the CPU."""
+
+    def ordered(self) -> Iterator[Batch]:
+        """Every row once, in order, for embedding."""
+
+
+def _check(rows: int, batch_size: int) -> None:
+    if rows < 2:
+        raise UserError(f"{rows} usable row{'s' * (rows != 1)}: nothing to learn from", where="data", mend="give at least 2")
+    if batch_size < 2:
+        raise UserError(f"batch size {batch_size} is below 2", where="batch_size", mend="use 2 or more")
+
+
+@dataclass(frozen=True)
+class ArrayBatches:
+    """Rows of equally long arrays.
+
+    Args:
+        arrays: (N, …) each; a batch holds their rows as tensors, and `index` (B,), the row numbers.
+        batch_size: rows a batch; fewer rows than that make one smaller batch.
+        seed: of the order.
+    """
+
+    arrays: dict[str, NDArray]
+    batch_size: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(array) for name, array in self.arrays.items()}
+        if len(set(lengths.values())) != 1:
+            raise UserError(f"arrays of different lengths {lengths}", where="data", mend="give equally many rows")
+        _check(self.rows, self.batch_size)
+
+    @property
+    def rows(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def __len__(self) -> int:
+        return max(1, self.rows // self.batch_size)
+
+    def _at(self, rows: NDArray) -> Batch:
+        batch = {name: torch.from_numpy(np.ascontiguousarray(array[rows])) for name, array in self.arrays.items()}
+        return {**batch, "index": torch.from_numpy(rows)}
+
+    def batch(self, epoch: int, number: int) -> Batch:
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        return self._at(order[number * self.batch_size : (number + 1) * self.batch_size])
+
+    def ordered(self) -> Iterator[Batch]:
+        for start in range(0, self.rows, self.batch_size):
+            yield self._at(np.arange(start, min(start + self.batch_size, self.rows)))
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Sequences of different lengths, one after the other.
+
+    Args:
+        fields: values (total,) or (total, F) of each field, sequence after sequence.
+        offsets: (N + 1,); sequence i is `[offsets[i], offsets[i + 1])`.
+    """
+
+    fields: dict[str, NDArray]
+    offsets: NDArray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray:
+        return np.diff(self.offsets)
+
+    @classmethod
+    def of(cls, sequences: list[NDArray], name: str) -> Ragged:
+        """One field from a list of arrays."""
+        offsets = np.concatenate([[0], np.cumsum([len(s) for s in sequences])]).astype(np.int64)
+        return cls({name: np.concatenate(sequences)}, offsets)
+
+    def select(self, rows: NDArray) -> Ragged:
+        """The sequences `rows`, in that order."""
+        rows = np.asarray(rows)
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        places = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Ragged({name: values[places] for name, values in self.fields.items()}, offsets)
+
+    def padded(self, rows: NDArray, max_length: int, starts: NDArray | None = None) -> Batch:
+        """Sequences `rows` as a batch with `pad` (B, T), padded on the right.
+
+        Args:
+            max_length: longer sequences are cut to a window.
+            starts: where each window begins; None keeps the last `max_length` places.
+        """
+        rows = np.asarray(rows)
+        lengths = np.minimum(self.lengths[rows], max_length)
+        if starts is None:
+            starts = self.lengths[rows] - lengths
+        time = int(lengths.max())
+        place = np.arange(time)[None]
+        pad = place >= lengths[:, None]
+        at = np.where(pad, 0, self.offsets[rows][:, None] + starts[:, None] + place)  # (B, T)
+        batch = {}
+        for name, values in self.fields.items():
+            taken = values[at]
+            taken[pad] = 0.0 if np.issubdtype(values.dtype, np.floating) else MISSING
+            batch[name] = torch.from_numpy(taken)
+        return {**batch, "pad": torch.from_numpy(pad), "index": torch.from_numpy(rows)}
+
+
+@dataclass(frozen=True)
+class SequenceBatches:
+    """Batches of sequences of like length, so that little is spent on padding.
+
+    Args:
+        ragged: the sequences.
+        batch_size: sequences a batch.
+        seed: of the order and of random crops.
+        max_length: longer sequences are cut to a window.
+        crop: the last places, or a window at a random start.
+        min_length: shorter sequences are left out of training.
+        bucket: put sequences of like length together.
+    """
+
+    ragged: Ragged
+    batch_size: int
+    seed: int = 0
+    max_length: int = 128
+    crop: Crop = "random"
+    min_length: int = 1
+    bucket: bool = True
+
+    def __post_init__(self) -> None:
+        _check(len(self._usable()), self.batch_size)
+
+    def _usable(self) -> NDArray:
+        return np.flatnonzero(self.ragged.lengths >= max(self.min_length, 1))
+
+    def __len__(self) -> int:
+        return max(1, len(self._usable()) // self.batch_size)
+
+    def _order(self, epoch: int) -> NDArray:
+        """Row numbers so that consecutive `batch_size` make a batch: shuffled, sorted by length in pools, batches shuffled."""
+        generator = np.random.default_rng([self.seed, epoch])
+        rows = generator.permutation(self._usable())
+        if self.bucket and len(rows) > self.batch_size:
+            lengths = np.minimum(self.ragged.lengths[rows], self.max_length)
+            rows = rows[np.argsort(lengths, kind="stable")]
+            whole = len(rows) // self.batch_size * self.batch_size
+            # the rest of an uneven epoch is dropped at a random place, so that no length is dropped for ever
+            skip = generator.integers(0, len(rows) - whole + 1)
+            batches = rows[skip : skip + whole].reshape(-1, self.batch_size)
+            rows = batches[generator.permutation(len(batches))].reshape(-1)
+        return rows
+
+    def batch(self, epoch: int, number: int) -> Batch:
+        rows = self._order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
+        starts = None
+        if self.crop == "random":
+            room = np.maximum(self.ragged.lengths[rows] - self.max_length, 0)
+            starts = np.random.default_rng([self.seed, epoch, number]).integers(0, room + 1)
+        return self.ragged.padded(rows, self.max_length, starts)
+
+    def ordered(self) -> Iterator[Batch]:
+        for start in range(0, len(self.ragged), self.batch_size):
+            rows = np.arange(start, min(start + self.batch_size, len(self.ragged)))
+            yield self.ragged.padded(rows, self.max_length)

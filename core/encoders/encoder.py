@@ -1,0 +1,66 @@
+"""The encoder contract, and the token encoder: stem + trunk + pool."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from core.tokens import Batch, Tokens
+
+Pool = Literal["mean", "last", "max", "mean_max"]
+
+
+class Encoder(nn.Module):
+    """`encoder(batch) -> Tokens`; `embed(batch) -> (B, dim)`; `layers(batch)`: hidden states from first to last."""
+
+    dim: int
+
+    def forward(self, batch: Batch) -> Tokens:
+        raise TypeError(f"{type(self).__name__} must define forward")
+
+    def embed(self, batch: Batch) -> Tensor:
+        raise TypeError(f"{type(self).__name__} must define embed")
+
+    def layers(self, batch: Batch) -> list[Tensor]:
+        raise TypeError(f"{type(self).__name__} must define layers")
+
+
+def pool_tokens(tokens: Tokens, pool: Pool) -> Tensor:
+    """One vector a row: (B, D), or (B, 2D) for `mean_max`. Padding takes no part; a row of padding alone gives zeros."""
+    valid = tokens.valid()[..., None]
+    x = tokens.x
+    if pool == "last":
+        place = (valid[..., 0].sum(1) - 1).clamp(min=0)
+        return x[torch.arange(len(x), device=x.device), place]
+    mean = (x * valid).sum(1) / valid.sum(1).clamp(min=1)
+    if pool == "mean":
+        return mean
+    highest = x.masked_fill(~valid, float("-inf")).amax(1)
+    highest = torch.where(valid.any(1), highest, torch.zeros_like(highest))
+    return highest if pool == "max" else torch.cat([mean, highest], -1)
+
+
+class TokenEncoder(Encoder):
+    """An encoder made of two public parts.
+
+    Args:
+        stem: `stem(batch, mask=None) -> Tokens`; knows what the batch holds.
+        trunk: `trunk(Tokens) -> Tokens`; knows nothing of it.
+        pool: how hidden states become one vector.
+    """
+
+    def __init__(self, stem: nn.Module, trunk: nn.Module, pool: Pool = "mean") -> None:
+        super().__init__()
+        self.stem, self.trunk, self.pool = stem, trunk, pool
+        self.dim = trunk.dim * (2 if pool == "mean_max" else 1)
+
+    def forward(self, batch: Batch) -> Tokens:
+        return self.trunk(self.stem(batch))
+
+    def embed(self, batch: Batch) -> Tensor:
+        return pool_tokens(self(batch), self.pool)
+
+    def layers(self, batch: Batch) -> list[Tensor]:
+        return self.trunk.layers(self.stem(batch))

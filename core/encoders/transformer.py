@@ -1,0 +1,119 @@
+"""A pre-norm Transformer trunk (Vaswani et al. 2017; Xiong et al. 2020) over torch's fused attention."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.errors import UserError
+from core.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Shape of the trunk.
+
+    Attributes:
+        dim: width, a multiple of `heads`.
+        depth: blocks.
+        heads: attention heads.
+        mlp: hidden width of a block's feed-forward part, in multiples of `dim`.
+        dropout: after attention, feed-forward and the summed input.
+        causal: a token sees itself and earlier ones only. Padding must then stand on the right.
+        position: how a token's place is added to its input.
+        max_length: places that a learned table holds.
+    """
+
+    dim: int = 64
+    depth: int = 2
+    heads: int = 2
+    mlp: float = 4.0
+    dropout: float = 0.0
+    causal: bool = False
+    position: Literal["learned", "sinusoidal", "none"] = "learned"
+    max_length: int = 512
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads:
+            raise UserError(f"width {self.dim} is not a multiple of {self.heads} heads", where="dim", mend="change one of them")
+
+
+def sinusoids(position: Tensor, dim: int) -> Tensor:
+    """Sine and cosine of each place at geometric wavelengths: (B, T) -> (B, T, dim)."""
+    half = (dim + 1) // 2
+    rate = torch.exp(-math.log(10_000.0) * torch.arange(half, device=position.device) / half)
+    angle = position[..., None].float() * rate
+    return torch.cat([angle.sin(), angle.cos()], -1)[..., :dim]
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        dim, hidden = config.dim, int(config.dim * config.mlp)
+        self.heads, self.causal, self.p = config.heads, config.causal, config.dropout
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def attention(self, x: Tensor, seen: Tensor | None) -> Tensor:
+        batch, time, dim = x.shape
+        q, k, v = self.qkv(x).view(batch, time, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)  # (B, H, T, D/H)
+        p = self.p if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=p, is_causal=self.causal)
+        return self.out(y.transpose(1, 2).reshape(batch, time, dim))
+
+    def forward(self, x: Tensor, seen: Tensor | None) -> Tensor:
+        x = x + self.dropout(self.attention(self.norm1(x), seen))
+        return x + self.dropout(self.mlp(self.norm2(x)))
+
+
+class Transformer(nn.Module):
+    """`Tokens -> Tokens` of width `dim`. Extra padding changes no real token."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config, self.dim = config, config.dim
+        self.place = nn.Embedding(config.max_length, config.dim) if config.position == "learned" else None
+        if self.place is not None:
+            nn.init.normal_(self.place.weight, std=0.02)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.dim)
+
+    def _start(self, tokens: Tokens) -> tuple[Tensor, Tensor | None]:
+        x = tokens.x
+        if self.place is not None:
+            if x.shape[1] > self.config.max_length:
+                raise UserError(
+                    f"a sequence of {x.shape[1]} tokens is longer than the {self.config.max_length} learned places",
+                    where="max_length", mend="raise max_length or use position='sinusoidal'",
+                )  # fmt: skip
+            x = x + self.place(tokens.positions())
+        elif self.config.position == "sinusoidal":
+            x = x + sinusoids(tokens.positions(), self.dim).to(x.dtype)
+        # a causal trunk needs no padding mask: padding stands on the right, where no real token looks
+        seen = None
+        if tokens.pad is not None and not self.config.causal:
+            nothing = tokens.pad.all(1, keepdim=True)  # a row of padding alone looks at itself, else softmax is NaN
+            seen = (~tokens.pad | nothing)[:, None, None, :]
+        return self.dropout(x), seen
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        return tokens.with_x(self.layers(tokens)[-1])
+
+    def layers(self, tokens: Tokens) -> list[Tensor]:
+        """Hidden states after each block, (B, T, D) each; the last one is normalised."""
+        x, seen = self._start(tokens)
+        states = []
+        for block in self.blocks:
+            x = block(x, seen)
+            states.append(x)
+        return [*states[:-1], self.norm(x)]

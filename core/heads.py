@@ -1,0 +1,110 @@
+"""What turns hidden states into losses and log-probabilities. Logits never leave a head.
+
+Every head has `loss(hidden (N, D), target (N,), generator) -> scalar` and `log_prob(hidden, target) -> (N,)`, in fp32.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+
+class Head(nn.Module):
+    """Base: the loss is the mean of −log p."""
+
+    def log_prob(self, hidden: Tensor, target: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} must define log_prob")
+
+    def loss(self, hidden: Tensor, target: Tensor, generator: Generator | None = None) -> Tensor:
+        return -self.log_prob(hidden, target).mean()
+
+
+class CategoricalHead(Head):
+    """Base of heads over classes: they differ in how logits are made."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} must define logits")
+
+    def log_prob(self, hidden: Tensor, target: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            return -F.cross_entropy(self.logits(hidden.float()), target, reduction="none")
+
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        """(N, C) log-probabilities of every class: for ranking and reason codes."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.logits(hidden.float()).log_softmax(-1)
+
+
+class LinearHead(CategoricalHead):
+    """A linear layer from D to C classes."""
+
+    def __init__(self, dim: int, size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, size)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.linear(hidden)
+
+
+class TiedHead(CategoricalHead):
+    """Inner products with an embedding table, plus a bias (Press & Wolf 2017); ids below `first` are never predicted."""
+
+    def __init__(self, dim: int, embedding: nn.Embedding, first: int = 3, bias: bool = False) -> None:
+        super().__init__()
+        self.project = nn.Identity() if embedding.embedding_dim == dim else nn.Linear(dim, embedding.embedding_dim)
+        self.table = [embedding]  # in a list, so that the table belongs to the stem alone
+        self.first = first
+        self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings)) if bias else None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        weight = self.table[0].weight.float()
+        logits = F.linear(self.project(hidden), weight, self.bias)
+        reserved = torch.arange(weight.shape[0], device=weight.device) < self.first
+        return logits.masked_fill(reserved, -1e9)
+
+
+class MixtureHead(Head):
+    """A mixture of Gaussians for one standardised number (Bishop 1994), able to give both density and tail.
+
+    Args:
+        dim: width of the hidden states.
+        components: Gaussians in the mixture.
+        trim: this fraction of a batch's worst losses is left out, so that outliers in unlabelled data do not teach.
+    """
+
+    def __init__(self, dim: int, components: int = 8, trim: float = 0.0) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, 3 * components)
+        self.trim = trim
+        with torch.no_grad():  # start with the components spread over the standardised range
+            self.linear.bias[components : 2 * components] = torch.linspace(-2, 2, components)
+
+    def _parts(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weight, mean, log_std = self.linear(hidden.float()).chunk(3, -1)
+        return weight.log_softmax(-1), mean, log_std.clamp(-5, 3)
+
+    def log_prob(self, hidden: Tensor, target: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            log_weight, mean, log_std = self._parts(hidden)
+            z = (target.float()[:, None] - mean) / log_std.exp()
+            return (log_weight - 0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi)).logsumexp(-1)
+
+    def log_survival(self, hidden: Tensor, target: Tensor) -> Tensor:
+        """log P(X ≥ target), (N,): how surprising it is that the number is this large."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            log_weight, mean, log_std = self._parts(hidden)
+            z = (target.float()[:, None] - mean) / log_std.exp()
+            return (log_weight + torch.special.log_ndtr(-z)).logsumexp(-1)
+
+    def mean(self, hidden: Tensor) -> Tensor:
+        """Expected value (N,), in standardised units."""
+        log_weight, mean, _ = self._parts(hidden)
+        return (log_weight.exp() * mean).sum(-1)
+
+    def loss(self, hidden: Tensor, target: Tensor, generator: Generator | None = None) -> Tensor:
+        losses = -self.log_prob(hidden, target)
+        keep = len(losses) - int(self.trim * len(losses))
+        return losses.topk(keep, largest=False).values.mean() if keep < len(losses) else losses.mean()
