@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -30,6 +30,14 @@ class Batches(Protocol):
         """Every row once, in order, for embedding."""
 
 
+def _once(orders: dict[int, NDArray], epoch: int, make: Callable[[], NDArray]) -> NDArray:
+    """The order of an epoch, made once; only the newest is kept."""
+    if epoch not in orders:
+        orders.clear()
+        orders[epoch] = make()
+    return orders[epoch]
+
+
 def _check(rows: int, batch_size: int) -> None:
     if rows < 2:
         raise UserError(f"{rows} usable row{'s' * (rows != 1)}: nothing to learn from", where="data", mend="give at least 2")
@@ -50,6 +58,7 @@ class ArrayBatches:
     arrays: dict[str, NDArray]
     batch_size: int
     seed: int = 0
+    _orders: dict[int, NDArray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         lengths = {name: len(array) for name, array in self.arrays.items()}
@@ -69,7 +78,7 @@ class ArrayBatches:
         return {**batch, "index": torch.from_numpy(rows)}
 
     def batch(self, epoch: int, number: int) -> Batch:
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        order = _once(self._orders, epoch, lambda: np.random.default_rng([self.seed, epoch]).permutation(self.rows))
         return self._at(order[number * self.batch_size : (number + 1) * self.batch_size])
 
     def ordered(self) -> Iterator[Batch]:
@@ -154,6 +163,7 @@ class SequenceBatches:
     crop: Crop = "random"
     min_length: int = 1
     bucket: bool = True
+    _orders: dict[int, NDArray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check(len(self._usable()), self.batch_size)
@@ -179,7 +189,7 @@ class SequenceBatches:
         return rows
 
     def batch(self, epoch: int, number: int) -> Batch:
-        rows = self._order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
+        rows = _once(self._orders, epoch, lambda: self._order(epoch))[number * self.batch_size : (number + 1) * self.batch_size]
         starts = None
         if self.crop == "random":
             room = np.maximum(self.ragged.lengths[rows] - self.max_length, 0)
