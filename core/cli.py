@@ -1,0 +1,94 @@
+"""What the command lines share: verbs are frozen dataclasses with `run()`; mistakes end in one line and exit code 2.
+
+Only light modules are imported here, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NoReturn
+
+from core.errors import UserError
+
+GROUP = "tacit.domains"
+
+
+def domains() -> dict[str, EntryPoint]:
+    """The installed domains by name; core knows none of them."""
+    return {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)}
+
+
+def main(domain: str, commands: Mapping[str, type], description: str, argv: Sequence[str] | None = None) -> None:
+    """Parse `argv` into one of the commands and run it; ends the process with its exit code.
+
+    Args:
+        domain: names the program, `tacit-<domain>`.
+        commands: frozen dataclasses by verb; the docstring is the help text, `run()` does the work.
+    """
+    import tyro
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    program = f"tacit-{domain}"
+    command = tyro.extras.subcommand_cli_from_dict(
+        dict(commands), prog=program, description=description, args=arguments or ["--help"]
+    )
+    verb = next((a for a in arguments if a in commands), "")
+    run_safely(f"{program} {verb}".strip(), command.run)
+
+
+def run_safely(program: str, work: Callable[[], Any]) -> NoReturn:
+    """Run `work` and exit: 0 done, 2 a mistake the user can mend, 130 interrupted; bugs keep their traceback."""
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|torchaudio|monai|lightly|sklearn)")
+    try:
+        code = work()
+        sys.stdout.flush()
+    except UserError as error:
+        _fail(program, str(error), 2)
+    except KeyboardInterrupt:
+        _fail(program, "interrupted", 130)
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except MemoryError:
+        _fail(program, "not enough memory; give less data, a smaller model or a smaller batch", 2)
+    except OSError as error:
+        if error.errno is None or error.filename is None:
+            raise
+        _fail(program, f"{error.strerror} ({error.filename})", 2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(program: str, line: str, code: int) -> NoReturn:
+    print(f"{program}: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+def tacit() -> None:
+    """The `tacit` command: `tacit <domain> …` is `tacit-<domain> …`, `tacit demo` runs them all."""
+    found, arguments = domains(), sys.argv[1:]
+    usage = f"usage: tacit {{{','.join([*found, 'demo'])}}} …"
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage)
+        for name in found:
+            print(f"  {name:<12} tacit-{name}: --help lists its verbs")
+        print("  demo         pretrain and evaluate every domain on generated data; one page links the reports")
+        sys.exit(0)
+    name, rest = arguments[0], arguments[1:]
+    if name == "demo":
+        import tyro
+
+        from core.demo import Demo
+
+        command = tyro.cli(Demo, prog="tacit demo", args=rest)
+        run_safely("tacit demo", command.run)
+    if name not in found:
+        _fail("tacit", f"no domain '{name}'; {usage}", 2)
+    found[name].load()(rest)
+
+
+if __name__ == "__main__":
+    tacit()
