@@ -1,0 +1,20 @@
+"""Small generated logs that the finance tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from finance.data import Transactions, read
+from finance.synthetic import World, write
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("log") / "data", World(cards=60, days=40, fraud=12.0))
+
+
+@pytest.fixture(scope="session")
+def log(folder: Path) -> Transactions:
+    return read(folder)
