@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
 from core.batches import Batches
 from core.errors import UserError
@@ -271,7 +271,7 @@ def save_state(
         raise UserError(f"the training state could not be saved: {error.strerror}", where=out, mend="free some space") from error
 
 
-def load_state(out: Path, settings: dict, device: torch.device) -> dict[str, Tensor] | None:
+def load_state(out: Path, settings: dict, device: torch.device) -> dict[str, Any] | None:
     """The saved state in `out`, None where there is none."""
     path = out / "resume" / "state.pt"
     if not path.exists():
@@ -286,4 +286,15 @@ def load_state(out: Path, settings: dict, device: torch.device) -> dict[str, Ten
         raise UserError(
             "an unfinished run with other settings is there", where=out, mend="remove that folder, or give the same settings"
         )
+    log = out / "metrics.jsonl"
+    if log.exists():  # rows that were written after the state was saved will be written again
+        rows = [line for line in log.read_text(encoding="utf-8").splitlines() if _step_of(line) <= state["step"]]
+        log.write_text("".join(line + "\n" for line in rows), encoding="utf-8")
     return state
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError):
+        return math.inf  # a line that the kill cut short
