@@ -1,0 +1,140 @@
+"""Item sequences, one after the other: what data.py gives and everything else reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from core.codec import FIRST, UNKNOWN, Categories
+from core.errors import UserError
+
+if TYPE_CHECKING:  # core.batches needs torch, which floors and checks do not
+    from core.batches import Ragged
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """N sequences over one catalogue, each in time order.
+
+    Attributes:
+        keys: (N,) user or session, as text.
+        items: (total,) ids as in core.codec: 1 is an unknown item, 3 and above are the catalogue's.
+        offsets: (N + 1,); sequence i is `items[offsets[i]:offsets[i + 1]]`.
+        catalogue: the items.
+    """
+
+    keys: NDArray
+    items: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    catalogue: Categories
+
+    @classmethod
+    def of(cls, lists: Iterable[Iterable[object]], catalogue: Categories | None = None) -> Sequences:
+        """From lists of items; items outside a given catalogue become unknown."""
+        parts = [[str(item) for item in one] for one in lists]
+        flat = np.array([item for one in parts for item in one], dtype=object)
+        catalogue = catalogue or Categories.fit(flat)
+        offsets = np.concatenate([[0], np.cumsum([len(one) for one in parts])]).astype(np.int64)
+        return cls(
+            np.array([str(i) for i in range(len(parts))], dtype=object), catalogue.encode(flat), offsets, catalogue
+        )
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.diff(self.offsets)
+
+    @property
+    def n_items(self) -> int:
+        """Items in the catalogue, the reserved ids left out."""
+        return self.catalogue.size - FIRST
+
+    def rows(self) -> NDArray[np.int64]:
+        """Sequence number of each event, (total,)."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def select(self, rows: NDArray) -> Sequences:
+        """The sequences `rows`, in that order."""
+        rows = np.asarray(rows, dtype=np.int64)
+        return self.window(self.offsets[rows], self.offsets[rows + 1], self.keys[rows])
+
+    def window(self, starts: NDArray, ends: NDArray, keys: NDArray | None = None) -> Sequences:
+        """Sequences made of the events `[starts[i], ends[i])`, as counted over all sequences."""
+        lengths = ends - starts
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        places = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return replace(self, keys=self.keys if keys is None else keys, items=self.items[places], offsets=offsets)
+
+    def last(self, count: int) -> Sequences:
+        """At most the last `count` events of each sequence."""
+        ends = self.offsets[1:]
+        return self.window(np.maximum(self.offsets[:-1], ends - count), ends)
+
+    def known(self) -> Sequences:
+        """The same sequences without unknown items; some may become empty."""
+        keep = self.items > UNKNOWN
+        lengths = np.bincount(self.rows()[keep], minlength=len(self))
+        return replace(self, items=self.items[keep], offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+    def matrix(self, values: NDArray | None = None) -> sparse.csr_matrix:
+        """(N, items) sparse: 1, or the largest of `values` (total,), where a sequence holds an item."""
+        known = self.items >= FIRST
+        data = np.ones(len(self.items), np.float32) if values is None else np.asarray(values, np.float32)
+        rows, columns, data = self.rows()[known], self.items[known] - FIRST, data[known]
+        order = np.lexsort((-data, columns, rows))  # the largest value of each (row, column) first
+        rows, columns, data = rows[order], columns[order], data[order]
+        first = np.ones(len(rows), dtype=bool)
+        first[1:] = (np.diff(rows) != 0) | (np.diff(columns) != 0)
+        return sparse.csr_matrix((data[first], (rows[first], columns[first])), shape=(len(self), self.n_items))
+
+    def ragged(self) -> Ragged:
+        """As core's batches read them, under the field `item`."""
+        from core.batches import Ragged
+
+        return Ragged({"item": self.items}, self.offsets)
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """Each user's last event is the test target, the one before it the validation target, the rest is for training.
+
+    Users with fewer than 3 events stay in training whole and are not evaluated: they have no item to spare.
+
+    Attributes:
+        train: all users' events for training.
+        history: per evaluated user, for validation: its training events.
+        full: per evaluated user, for the test: its training events and the validation item.
+        validation, test: (M,) target ids.
+    """
+
+    train: Sequences
+    history: Sequences
+    full: Sequences
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, sequences: Sequences) -> LeaveOneOut:
+        """Split; `UserError` where fewer than 2 users have 3 events."""
+        rows = np.flatnonzero(sequences.lengths >= 3)
+        if len(rows) < 2:
+            raise UserError(
+                f"{len(rows)} sequences have 3 or more events", where="leave-one-out",
+                mend="give longer sequences: one item is kept for validation, one for the test",
+            )  # fmt: skip
+        starts, ends = sequences.offsets[:-1], sequences.offsets[1:]
+        spare = np.where(sequences.lengths >= 3, 2, 0)
+        return cls(
+            train=sequences.window(starts, ends - spare),
+            history=sequences.window(starts[rows], ends[rows] - 2, sequences.keys[rows]),
+            full=sequences.window(starts[rows], ends[rows] - 1, sequences.keys[rows]),
+            validation=sequences.items[ends[rows] - 2],
+            test=sequences.items[ends[rows] - 1],
+        )

@@ -1,0 +1,94 @@
+"""Full ranking: parity with ranx, ties, exclusion of the history."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from core.codec import Categories
+from recsys.ranking import METRICS, exclude, per_user, rank_all, ranks_of
+from recsys.sequences import Sequences
+
+
+def sequences(*lists: list[int], items: int = 9) -> Sequences:
+    """Sequences of items 0, 1, …, of which those below `items` are known."""
+    return Sequences.of(lists, Categories(tuple(map(str, range(items)))))
+
+
+class Fixed:
+    """Scores that do not depend on the history."""
+
+    def __init__(self, scores: np.ndarray) -> None:
+        self.given = scores
+
+    def scores(self, history):
+        return np.broadcast_to(self.given, (len(history), len(self.given)))
+
+
+def test_ndcg_equals_that_of_scikit_learn():
+    from sklearn.metrics import ndcg_score
+
+    generator = np.random.default_rng(0)
+    scores, target = generator.normal(size=(60, 40)), generator.integers(0, 40, 60)
+    theirs = ndcg_score(np.eye(40)[target], scores, k=10)
+    assert per_user(ranks_of(scores, target), "ndcg@10").mean() == pytest.approx(theirs)
+
+
+@pytest.mark.slow  # ranx compiles for most of a minute
+def test_metrics_equal_those_of_ranx():
+    ranx = pytest.importorskip("ranx")
+    generator = np.random.default_rng(0)
+    scores, target = generator.normal(size=(60, 40)), generator.integers(0, 40, 60)
+    ranks = ranks_of(scores, target)
+    qrels = ranx.Qrels({str(u): {str(target[u]): 1} for u in range(60)})
+    run = ranx.Run({str(u): {str(i): float(scores[u, i]) for i in range(40)} for u in range(60)})
+    theirs = ranx.evaluate(qrels, run, ["ndcg@10", "hit_rate@10", "mrr@10"])
+    for ours, name in zip(METRICS, ("ndcg@10", "hit_rate@10", "mrr@10"), strict=True):
+        assert per_user(ranks, ours).mean() == pytest.approx(theirs[name])
+        assert 0 < theirs[name] < 1
+
+
+def test_ties_count_half_so_constant_scores_rank_in_the_middle():
+    assert ranks_of(np.array([[3.0, 1.0, 1.0, 1.0, 0.0]]), np.array([2])) == [2.0]
+    assert (ranks_of(np.zeros((5, 101)), np.arange(5)) == 50.0).all()
+
+
+def test_the_order_of_the_catalogue_does_not_matter():
+    generator = np.random.default_rng(1)
+    scores, target = generator.integers(0, 4, (30, 20)).astype(float), generator.integers(0, 20, 30)
+    shuffle = generator.permutation(20)
+    assert np.array_equal(ranks_of(scores, target), ranks_of(scores[:, shuffle], shuffle.argsort()[target]))
+
+
+def test_a_score_that_is_not_a_number_fails():
+    with pytest.raises(ValueError, match="not a number"):
+        ranks_of(np.array([[0.0, np.nan]]), np.array([0]))
+
+
+def test_the_history_is_not_ranked():
+    history = sequences([0, 1], [2])
+    model = Fixed(np.arange(9, 0, -1, dtype=np.float32))  # item 0 first
+    ranking = rank_all(model, history, np.array([2, 2]) + 3)
+    # items 0 and 1 are gone for the first user; the second had item 2 already, so it ranks last
+    assert list(ranking.ranks) == [0.0, 8.0]
+    assert exclude(np.ones((2, 9)), history).tolist()[0][:3] == [-np.inf, -np.inf, 1.0]
+
+
+def test_coverage_counts_items_offered_to_anyone():
+    ranking = rank_all(Fixed(np.arange(40, dtype=np.float32)), sequences([39], [38], items=40), np.array([3, 3]))
+    assert ranking.coverage == pytest.approx(11 / 40)  # 29 … 38 for one, 29 … 37 and 39 for the other
+
+
+def test_blocks_change_nothing():
+    generator = np.random.default_rng(2)
+    history = sequences(*[[int(i)] for i in generator.integers(0, 9, 23)])
+    target = generator.integers(0, 9, 23) + 3
+    model = Fixed(generator.normal(size=9).astype(np.float32))
+    assert np.array_equal(rank_all(model, history, target, batch=4).ranks, rank_all(model, history, target).ranks)
+
+
+def test_a_metric_has_an_interval_around_it():
+    found = rank_all(
+        Fixed(np.arange(9, dtype=np.float32)), sequences(*[[i] for i in range(9)]), np.arange(9)[::-1] + 3
+    ).metrics()
+    assert found["ndcg@10"].low < found["ndcg@10"].value < found["ndcg@10"].high
