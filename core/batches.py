@@ -40,7 +40,9 @@ def _once(orders: dict[int, NDArray], epoch: int, make: Callable[[], NDArray]) -
 
 def _check(rows: int, batch_size: int) -> None:
     if rows < 2:
-        raise UserError(f"{rows} usable row{'s' * (rows != 1)}: nothing to learn from", where="data", mend="give at least 2")
+        raise UserError(
+            f"{rows} usable row{'s' * (rows != 1)}: nothing to learn from", where="data", mend="give at least 2"
+        )
     if batch_size < 2:
         raise UserError(f"batch size {batch_size} is below 2", where="batch_size", mend="use 2 or more")
 
@@ -189,7 +191,9 @@ class SequenceBatches:
         return rows
 
     def batch(self, epoch: int, number: int) -> Batch:
-        rows = _once(self._orders, epoch, lambda: self._order(epoch))[number * self.batch_size : (number + 1) * self.batch_size]
+        rows = _once(self._orders, epoch, lambda: self._order(epoch))[
+            number * self.batch_size : (number + 1) * self.batch_size
+        ]
         starts = None
         if self.crop == "random":
             room = np.maximum(self.ragged.lengths[rows] - self.max_length, 0)

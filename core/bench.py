@@ -24,7 +24,14 @@ KEY = ("test", "data", "method", "role", "metric")
 
 
 def row(
-    data: str, method: str, role: str, metric: str, estimate: Estimate | float | None, *, goal: float | None = None, note: str = ""
+    data: str,
+    method: str,
+    role: str,
+    metric: str,
+    estimate: Estimate | float | None,
+    *,
+    goal: float | None = None,
+    note: str = "",
 ) -> Row:
     """One figure of one seed. Roles: ours, floor, peer, published. A None estimate needs a note that says why."""
     if role not in ("ours", "floor", "peer", "published"):
@@ -64,7 +71,9 @@ class Bench:
         minutes = (time.monotonic() - started) / 60
         rows = [{"test": test, **r, "seed": seed, "minutes": round(minutes, 2)} for r in rows]
         part.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"settings": self.settings, "machine": machine(), "commit": commit(), "rows": _null(rows)}, indent=1)
+        text = json.dumps(
+            {"settings": self.settings, "machine": machine(), "commit": commit(), "rows": _null(rows)}, indent=1
+        )
         temporary = part.with_suffix(".tmp")
         temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(part)
@@ -79,7 +88,9 @@ class Bench:
         rows: dict[tuple, list[Row]] = {}
         for part in parts:
             for r in part["rows"]:
-                rows.setdefault(tuple(r[k] for k in KEY), []).append({**r, "machine": part["machine"], "commit": part["commit"]})
+                rows.setdefault(tuple(r[k] for k in KEY), []).append(
+                    {**r, "machine": part["machine"], "commit": part["commit"]}
+                )
         results = [combine(group) for group in rows.values()]
         path = self.out / "results.json"
         path.write_text(json.dumps(_null(results), indent=1) + "\n", encoding="utf-8")
@@ -128,7 +139,11 @@ def commit() -> str:
     """The short commit of the source tree, empty where there is none."""
     try:
         done = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+            ["git", "rev-parse", "--short", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except OSError:
         return ""
@@ -137,10 +152,21 @@ def commit() -> str:
 
 def figures(results: Path) -> str:
     """The markdown table of all figures in `results/*.json`: ours with a goal first, then what stands beside it."""
-    lines = ["| domain | test | method | role | metric | figure [95 % interval] | goal | seeds |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| domain | test | method | role | metric | figure [95 % interval] | goal | seeds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for path in sorted(results.glob("*.json")):
         rows = json.loads(path.read_text(encoding="utf-8"))
-        for r in sorted(rows, key=lambda r: (r["test"], r["metric"], ("ours", "floor", "peer", "published").index(r["role"]), r["method"])):
+        for r in sorted(
+            rows,
+            key=lambda r: (
+                r["test"],
+                r["metric"],
+                ("ours", "floor", "peer", "published").index(r["role"]),
+                r["method"],
+            ),
+        ):
             goal = "" if r["goal"] is None else f"≥ {r['goal']:.3f}"
             lines.append(
                 f"| {path.stem} | {r['test']} | {r['method']} | {r['role']} | {r['metric']} | {_text(r)} | {goal} | {r['seeds'] or ''} |"

@@ -60,12 +60,14 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
                 return _convert(value, part, key)
             except UserError:
                 continue
-    elif hint is Any or hint is type(None) and value is None:
+    elif hint is Any or (hint is type(None) and value is None):
         return value
     elif origin is typing.Literal:
         if value in parts:
             return value
-        raise UserError(f"'{value}' is not possible for '{key}'", where="settings", mend=f"choose from {', '.join(map(str, parts))}")
+        raise UserError(
+            f"'{value}' is not possible for '{key}'", where="settings", mend=f"choose from {', '.join(map(str, parts))}"
+        )
     elif dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return from_dict(hint, value)  # type: ignore[arg-type]
     elif origin is tuple and isinstance(value, list | tuple):

@@ -69,4 +69,6 @@ def verify(folder: Path, entry: Known) -> None:
         if not file.exists():
             raise UserError("a file of the data set is missing", where=file, mend=f"get it again from {entry.source}")
         if sha256(file) != expected:
-            raise UserError("the file differs from the published one", where=file, mend=f"get it again from {entry.source}")
+            raise UserError(
+                "the file differs from the published one", where=file, mend=f"get it again from {entry.source}"
+            )

@@ -57,7 +57,9 @@ class Demo:
         print(f"$ tacit-{module} {' '.join(arguments)}", flush=True)
         done = subprocess.run(command, check=False)
         if done.returncode:
-            raise UserError(f"tacit-{module} {arguments[0]} ended with exit code {done.returncode}", mend="its own line is above")
+            raise UserError(
+                f"tacit-{module} {arguments[0]} ended with exit code {done.returncode}", mend="its own line is above"
+            )
 
 
 def summary(name: str, report: Path) -> dict[str, object]:
@@ -84,4 +86,7 @@ def table(rows: list[dict[str, object]]) -> str:
         for r in rows
     ]  # fmt: skip
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in [head, *body])
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [head, *body]
+    )

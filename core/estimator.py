@@ -12,8 +12,8 @@ from torch import nn
 
 from core.artifacts import load_run, save_run, working_folder
 from core.batches import Batches
-from core.encoders.encoder import Encoder
 from core.encoders import parameters
+from core.encoders.encoder import Encoder
 from core.errors import UserError
 from core.methods.base import Method
 from core.pretext import Pretext
@@ -78,7 +78,9 @@ class PretrainedEncoder(TransformerMixin, BaseEstimator):
             if estimator.heads_ is not None:
                 estimator.heads_.load_state_dict(run.heads)
         except (KeyError, TypeError, RuntimeError) as error:
-            raise UserError("the run's settings and weights do not fit together", where=path, mend="pretrain again") from error
+            raise UserError(
+                "the run's settings and weights do not fit together", where=path, mend="pretrain again"
+            ) from error
         estimator.encoder_.eval()
         return estimator
 
@@ -93,7 +95,11 @@ class PretrainedEncoder(TransformerMixin, BaseEstimator):
             lines.append(f"- training: {history.steps} steps in {history.seconds / 60:.1f} minutes")
         for key, value in self.describe().get("recipe", {}).items():
             lines.append(f"- {key}: {value}")
-        lines += ["", "Use: research and analysis by the data's owner. Evaluate on your own labels before relying on it.", ""]
+        lines += [
+            "",
+            "Use: research and analysis by the data's owner. Evaluate on your own labels before relying on it.",
+            "",
+        ]
         return "\n".join(lines)
 
     def _check_fitted(self) -> None:

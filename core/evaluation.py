@@ -73,7 +73,9 @@ class Evaluation:
 
     def best_floor(self) -> tuple[str, Estimate]:
         """The strongest floor on the main metric."""
-        return max(((name, m[self.main]) for name, m in self.floors.items() if self.main in m), key=lambda pair: pair[1].value)
+        return max(
+            ((name, m[self.main]) for name, m in self.floors.items() if self.main in m), key=lambda pair: pair[1].value
+        )
 
     def write(self, out: str | Path) -> Path:
         """Write `evaluation.json` and `report.html`; returns the report's path."""
@@ -82,12 +84,17 @@ class Evaluation:
         out = Path(out)
         try:
             out.mkdir(parents=True, exist_ok=True)
-            for name, text in (("evaluation.json", json.dumps(self.json(), indent=1) + "\n"), ("report.html", render(self))):
+            for name, text in (
+                ("evaluation.json", json.dumps(self.json(), indent=1) + "\n"),
+                ("report.html", render(self)),
+            ):
                 temporary = out / f"{name}.tmp"
                 temporary.write_text(text, encoding="utf-8")
                 temporary.replace(out / name)
         except OSError as error:
-            raise UserError(f"the report could not be written: {error.strerror}", where=out, mend="give another --out") from error
+            raise UserError(
+                f"the report could not be written: {error.strerror}", where=out, mend="give another --out"
+            ) from error
         return out / "report.html"
 
 
@@ -113,7 +120,9 @@ def labels_saved(
     reaches ours, the ratio is that of its largest point, and the answer says "at least". The interval resamples seeds.
     """
     table = {
-        arm: [(row["labels"], row["seed"], row["value"]) for row in curve if row["arm"] == arm and row["metric"] == metric]
+        arm: [
+            (row["labels"], row["seed"], row["value"]) for row in curve if row["arm"] == arm and row["metric"] == metric
+        ]
         for arm in (ours, other)
     }
     if not table[ours] or not table[other]:
@@ -151,9 +160,11 @@ def labels_saved(
         numbers = generator.integers(0, len(runs), len(runs))
         drawn.append(ratio({run: int((numbers == i).sum()) for i, run in enumerate(runs)})[0])
     finite = [d for d in drawn if math.isfinite(d)]
-    low, high = (np.percentile(finite, [2.5, 97.5]) if finite else (math.nan, math.nan))
+    low, high = np.percentile(finite, [2.5, 97.5]) if finite else (math.nan, math.nan)
     words = f"{'at least ' if censored else ''}{value:.1f}× the {what}"
-    return Answer(words, Estimate(value, float(low), float(high)), f"{other} against {ours} at {fewest} {what}, {metric}")
+    return Answer(
+        words, Estimate(value, float(low), float(high)), f"{other} against {ours} at {fewest} {what}, {metric}"
+    )
 
 
 def _finite(value: Any) -> Any:

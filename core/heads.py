@@ -6,6 +6,7 @@ Every head has `loss(hidden (N, D), target (N,), generator) -> scalar` and `log_
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -108,3 +109,8 @@ class MixtureHead(Head):
         losses = -self.log_prob(hidden, target)
         keep = len(losses) - int(self.trim * len(losses))
         return losses.topk(keep, largest=False).values.mean() if keep < len(losses) else losses.mean()
+
+
+def head_table(heads: Mapping[str, Head] | nn.ModuleDict) -> nn.ModuleDict:
+    """Heads by the name of what they predict, as one module."""
+    return heads if isinstance(heads, nn.ModuleDict) else nn.ModuleDict(dict(heads))

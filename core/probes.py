@@ -21,7 +21,9 @@ def embed(encoder: Encoder, batches: Iterator[Batch], device: str = "cpu") -> ND
     return np.concatenate(parts)
 
 
-def knn(train_x: NDArray, train_y: ArrayLike, test_x: NDArray, k: int = 20, temperature: float = 0.1) -> NDArray[np.float64]:
+def knn(
+    train_x: NDArray, train_y: ArrayLike, test_x: NDArray, k: int = 20, temperature: float = 0.1
+) -> NDArray[np.float64]:
     """Class shares (M, C) of the k nearest by cosine, weighted by exp(similarity / temperature) (Wu et al. 2018)."""
     y = np.asarray(train_y)
     classes, codes = np.unique(y, return_inverse=True)

@@ -37,7 +37,9 @@ def environment():
     """The jinja2 environment of our pages, which escapes everything that is not our own SVG."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    env = Environment(loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=True, undefined=StrictUndefined)
+    env = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=True, undefined=StrictUndefined
+    )
     env.filters.update(number=_number, interval=_interval)
     return env
 
@@ -108,7 +110,9 @@ def curve_plot(rows: list[dict[str, Any]]) -> str:
         labels = sorted(points)
         mean = [float(np.mean(points[n])) for n in labels]
         axes.plot(labels, mean, "o-", color=colour, label=arm, markersize=4)
-        axes.fill_between(labels, [min(points[n]) for n in labels], [max(points[n]) for n in labels], color=colour, alpha=0.12)
+        axes.fill_between(
+            labels, [min(points[n]) for n in labels], [max(points[n]) for n in labels], color=colour, alpha=0.12
+        )
     axes.set_xscale("log")
     axes.set_xlabel("labels")
     axes.set_ylabel(metric)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Generator, nn
@@ -21,6 +19,7 @@ from core.errors import UserError
 from core.methods.base import Method, Out
 from core.monitors import feature_std
 from core.pretext import Pretext
+from core.resume import load_state, save_state
 from core.tokens import to_device
 
 TIMED_STEPS = 20  # `minutes` becomes a step count after these
@@ -57,7 +56,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
-            raise UserError("training needs steps or minutes, one of them", where="train", mend="give --steps or --minutes")
+            raise UserError(
+                "training needs steps or minutes, one of them", where="train", mend="give --steps or --minutes"
+            )
         for name in ("steps", "minutes", "lr", "clip", "accumulate", "log_every"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -223,7 +224,13 @@ def _log(
     out: Path | None, step: int, steps: int | None, loss: float, rate: float, seconds: float, result: Out,
     note: Callable[[str], None],
 ) -> None:  # fmt: skip
-    row: dict[str, float | int | None] = {"step": step, "steps": steps, "loss": loss, "lr": rate, "seconds": round(seconds, 2)}
+    row: dict[str, float | int | None] = {
+        "step": step,
+        "steps": steps,
+        "loss": loss,
+        "lr": rate,
+        "seconds": round(seconds, 2),
+    }
     row.update(result.logs)
     if result.embedding is not None:
         row["feature_std"] = feature_std(result.embedding)
@@ -250,51 +257,3 @@ def _progress(steps: int | None, step: int) -> Callable[[int], None]:
             bar.close()
 
     return update
-
-
-def save_state(
-    out: Path, method: Method, optimizer: torch.optim.Optimizer, settings: dict, step: int, steps: int, seconds: float
-) -> None:
-    """Write `resume/state.pt` beside its final name first, so that a kill leaves the old one whole."""
-    folder = out / "resume"
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        "method": method.state_dict(), "optimizer": optimizer.state_dict(), "settings": json.dumps(settings),
-        "step": step, "steps": steps, "seconds": seconds,
-    }  # fmt: skip
-    temporary = folder / "state.pt.tmp"
-    try:
-        torch.save(state, temporary)
-        os.replace(temporary, folder / "state.pt")
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"the training state could not be saved: {error.strerror}", where=out, mend="free some space") from error
-
-
-def load_state(out: Path, settings: dict, device: torch.device) -> dict[str, Any] | None:
-    """The saved state in `out`, None where there is none."""
-    path = out / "resume" / "state.pt"
-    if not path.exists():
-        if (out / "metrics.jsonl").exists():  # killed before the first save: that run left nothing to go on from
-            shutil.rmtree(out)
-        return None
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise UserError("the saved training state cannot be read", where=out, mend="remove that folder and start again") from error
-    if json.loads(state["settings"]) != settings:
-        raise UserError(
-            "an unfinished run with other settings is there", where=out, mend="remove that folder, or give the same settings"
-        )
-    log = out / "metrics.jsonl"
-    if log.exists():  # rows that were written after the state was saved will be written again
-        rows = [line for line in log.read_text(encoding="utf-8").splitlines() if _step_of(line) <= state["step"]]
-        log.write_text("".join(line + "\n" for line in rows), encoding="utf-8")
-    return state
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError):
-        return math.inf  # a line that the kill cut short

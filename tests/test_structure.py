@@ -99,7 +99,12 @@ def test_the_one_command_lists_the_domains_and_names_a_wrong_one() -> None:
 
 
 def test_no_module_outgrows_its_noun() -> None:
-    long = {str(p.relative_to(ROOT)): n for d in ("core", *DOMAINS) for p in (ROOT / d).rglob("*.py") if (n := len(p.read_text().splitlines())) > 420}
+    long = {
+        str(p.relative_to(ROOT)): n
+        for d in ("core", *DOMAINS)
+        for p in (ROOT / d).rglob("*.py")
+        if (n := len(p.read_text().splitlines())) > 420
+    }
     assert not long
     assert len((ROOT / "core" / "training.py").read_text().splitlines()) <= 300
 

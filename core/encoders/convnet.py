@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from torch import Tensor, nn
 
 from core.encoders.encoder import Encoder, Pool, pool_tokens
@@ -100,7 +99,9 @@ def small_convnet(
     return ConvNet(stages, widths[-1], key, pool, padding_safe=norm == "channel")
 
 
-def resnet(name: str = "resnet18", channels: int = 3, key: str = "image", pool: Pool = "mean", small: bool = False) -> ConvNet:
+def resnet(
+    name: str = "resnet18", channels: int = 3, key: str = "image", pool: Pool = "mean", small: bool = False
+) -> ConvNet:
     """One of torchvision's ResNets (He et al. 2015) without its classifier, untrained.
 
     Args:
@@ -124,5 +125,3 @@ def resnet(name: str = "resnet18", channels: int = 3, key: str = "image", pool: 
 def parameters(module: nn.Module) -> int:
     """Trainable numbers in a module."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-

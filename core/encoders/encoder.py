@@ -27,6 +27,31 @@ class Encoder(nn.Module):
         raise TypeError(f"{type(self).__name__} must define layers")
 
 
+class Stem(nn.Module):
+    """`stem(batch, mask=None) -> Tokens` of width `dim`; `layout(batch)`: how many tokens, and which are padding."""
+
+    dim: int
+
+    def forward(self, batch: Batch, mask: dict[str, Tensor] | None = None) -> Tokens:
+        raise TypeError(f"{type(self).__name__} must define forward")
+
+    def layout(self, batch: Batch) -> tuple[int, Tensor | None]:
+        raise TypeError(f"{type(self).__name__} must define layout")
+
+
+class Trunk(nn.Module):
+    """`trunk(tokens) -> Tokens` of width `dim`; `causal`: no token sees a later one."""
+
+    dim: int
+    causal: bool
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        raise TypeError(f"{type(self).__name__} must define forward")
+
+    def layers(self, tokens: Tokens) -> list[Tensor]:
+        raise TypeError(f"{type(self).__name__} must define layers")
+
+
 def pool_tokens(tokens: Tokens, pool: Pool) -> Tensor:
     """One vector a row: (B, D), or (B, 2D) for `mean_max`. Padding takes no part; a row of padding alone gives zeros."""
     valid = tokens.valid()[..., None]
@@ -51,9 +76,11 @@ class TokenEncoder(Encoder):
         pool: how hidden states become one vector.
     """
 
-    def __init__(self, stem: nn.Module, trunk: nn.Module, pool: Pool = "mean") -> None:
+    def __init__(self, stem: Stem, trunk: Trunk, pool: Pool = "mean") -> None:
         super().__init__()
-        self.stem, self.trunk, self.pool = stem, trunk, pool
+        self.stem: Stem = stem
+        self.trunk: Trunk = trunk
+        self.pool: Pool = pool
         self.dim = trunk.dim * (2 if pool == "mean_max" else 1)
 
     def forward(self, batch: Batch) -> Tokens:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from core.codec import MASKED
+from core.encoders.encoder import Stem
 from core.errors import UserError
 from core.heads import LinearHead, MixtureHead
 from core.tokens import Batch, Tokens
@@ -30,7 +31,9 @@ class Field:
 
     def __post_init__(self) -> None:
         if self.kind == "categorical" and self.size <= MASKED:
-            raise UserError(f"categorical field '{self.name}' has size {self.size}", where="fields", mend="give its vocabulary size")
+            raise UserError(
+                f"categorical field '{self.name}' has size {self.size}", where="fields", mend="give its vocabulary size"
+            )
 
 
 class NumberEmbedding(nn.Module):
@@ -52,7 +55,7 @@ class NumberEmbedding(nn.Module):
         return torch.where(hidden[..., None], self.state(state), x)
 
 
-class FieldStem(nn.Module):
+class FieldStem(Stem):
     """Events (B, T) of `fields` -> Tokens (B, T, dim). A row of a table is an event sequence of length 1.
 
     `stem(batch, mask)` with one (B, T) bool per field hides that field's value.

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.encoders.encoder import Stem
 from core.tokens import Batch, Tokens
 
 
-class FrameStem(nn.Module):
+class FrameStem(Stem):
     """Log-mel frames `batch["mel"]` (B, T, F) -> Tokens (B, ceil(T/stride), dim).
 
     Each token sees its own `stride` frames and one stride on either side; padding frames are zeroed first, so that extra

@@ -5,11 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from core.codec import MASKED
+from core.encoders.encoder import Stem
 from core.heads import TiedHead
 from core.tokens import Batch, Tokens
 
 
-class ItemStem(nn.Module):
+class ItemStem(Stem):
     """Item ids `batch["item"]` (B, T) -> Tokens (B, T, dim). Ids as in core.codec: 0 missing, 1 unknown, 2 masked, 3+ items."""
 
     def __init__(self, size: int, dim: int, dropout: float = 0.0) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from core.encoders.encoder import Stem
 from core.errors import UserError
 from core.tokens import Batch, Tokens
 
 
-class PatchStem(nn.Module):
+class PatchStem(Stem):
     """Images `batch["image"]` (B, C, H, W) -> Tokens (B, H/p · W/p, dim), row by row, with their grid."""
 
     def __init__(self, channels: int, patch: int, dim: int) -> None:

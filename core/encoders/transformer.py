@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.encoders.encoder import Trunk
 from core.errors import UserError
 from core.tokens import Tokens
 
@@ -40,7 +41,9 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
-            raise UserError(f"width {self.dim} is not a multiple of {self.heads} heads", where="dim", mend="change one of them")
+            raise UserError(
+                f"width {self.dim} is not a multiple of {self.heads} heads", where="dim", mend="change one of them"
+            )
 
 
 def sinusoids(position: Tensor, dim: int) -> Tensor:
@@ -65,7 +68,9 @@ class Block(nn.Module):
 
     def attention(self, x: Tensor, seen: Tensor | None) -> Tensor:
         batch, time, dim = x.shape
-        q, k, v = self.qkv(x).view(batch, time, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)  # (B, H, T, D/H)
+        q, k, v = (
+            self.qkv(x).view(batch, time, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        )  # (B, H, T, D/H)
         p = self.p if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=p, is_causal=self.causal)
         return self.out(y.transpose(1, 2).reshape(batch, time, dim))
@@ -75,12 +80,12 @@ class Block(nn.Module):
         return x + self.dropout(self.mlp(self.norm2(x)))
 
 
-class Transformer(nn.Module):
+class Transformer(Trunk):
     """`Tokens -> Tokens` of width `dim`. Extra padding changes no real token."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.config, self.dim = config, config.dim
+        self.config, self.dim, self.causal = config, config.dim, config.causal
         self.place = nn.Embedding(config.max_length, config.dim) if config.position == "learned" else None
         if self.place is not None:
             nn.init.normal_(self.place.weight, std=0.02)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
 
 from core.encoders.encoder import TokenEncoder, pool_tokens
 from core.errors import UserError
-from core.heads import Head
+from core.heads import Head, head_table
 from core.methods.base import Method, Out, need
 from core.pretext import Shifted
 
@@ -23,12 +24,14 @@ class Autoregressive(Method):
         weights: how much each field counts; 1 where it is not named.
     """
 
-    def __init__(self, encoder: TokenEncoder, heads: Mapping[str, Head], weights: dict[str, float] | None = None) -> None:
+    def __init__(
+        self, encoder: TokenEncoder, heads: Mapping[str, Head] | nn.ModuleDict, weights: dict[str, float] | None = None
+    ) -> None:
         super().__init__()
-        if not isinstance(encoder, TokenEncoder) or not encoder.trunk.config.causal:
+        if not isinstance(encoder, TokenEncoder) or not encoder.trunk.causal:
             raise UserError("next-step prediction needs a causal trunk", where="encoder", mend="set causal=True")
-        self.encoder = encoder
-        self.heads = heads if isinstance(heads, nn.ModuleDict) else nn.ModuleDict(dict(heads))
+        self.encoder: TokenEncoder = encoder
+        self.heads = head_table(heads)
         self.weights = weights or {}
 
     def forward(self, data: Shifted, generator: Generator) -> Out:
@@ -43,7 +46,7 @@ class Autoregressive(Method):
             target = data.batch[name][:, step:]
             places = seen & (~torch.isnan(target) if target.is_floating_point() else target != -100)
             if places.any():
-                part = head.loss(hidden[places], target[places], generator)
+                part = cast(Head, head).loss(hidden[places], target[places], generator)
                 logs[f"loss_{name}"] = float(part.detach())
                 loss = loss + self.weights.get(name, 1.0) * part
         return Out(loss, logs, pool_tokens(tokens, "last").detach())

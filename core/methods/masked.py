@@ -7,13 +7,14 @@ One class for transactions (fields, numbers through a mixture density), items (B
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
 
 from core.encoders.encoder import TokenEncoder, pool_tokens
 from core.errors import UserError
-from core.heads import Head
+from core.heads import Head, head_table
 from core.methods.base import Method, Out, need
 from core.pretext import Masked
 from core.tokens import Tokens
@@ -28,12 +29,16 @@ class MaskedPrediction(Method):
         weights: how much each target counts; 1 where it is not named.
     """
 
-    def __init__(self, encoder: TokenEncoder, heads: Mapping[str, Head], weights: dict[str, float] | None = None) -> None:
+    def __init__(
+        self, encoder: TokenEncoder, heads: Mapping[str, Head] | nn.ModuleDict, weights: dict[str, float] | None = None
+    ) -> None:
         super().__init__()
         if not isinstance(encoder, TokenEncoder):
-            raise UserError("masked prediction needs an encoder of tokens", where="encoder", mend="use a stem and a Transformer")
-        self.encoder = encoder
-        self.heads = heads if isinstance(heads, nn.ModuleDict) else nn.ModuleDict(dict(heads))
+            raise UserError(
+                "masked prediction needs an encoder of tokens", where="encoder", mend="use a stem and a Transformer"
+            )
+        self.encoder: TokenEncoder = encoder
+        self.heads = head_table(heads)
         self.weights = weights or {}
         self.mask_token = nn.Parameter(torch.randn(encoder.stem.dim) * 0.02)
 
@@ -56,7 +61,7 @@ class MaskedPrediction(Method):
             known = ~torch.isnan(target) if target.is_floating_point() else target != -100
             places = mask & known & tokens.valid()
             if places.any():
-                part = self.heads[name].loss(tokens.x[places], target[places], generator)
+                part = cast(Head, self.heads[name]).loss(tokens.x[places], target[places], generator)
                 logs[f"loss_{name}"] = float(part.detach())
                 loss = loss + self.weights.get(name, 1.0) * part
         return Out(loss, logs, pool_tokens(tokens, "mean").detach())

@@ -30,7 +30,9 @@ class SimCLR(Method):
         need(data, Views, "simclr")
         first, second = data.views[:2]
         if len(next(iter(first.values()))) < 2:
-            raise UserError("a contrastive batch of one sample has no negatives", where="batch_size", mend="use 2 or more")
+            raise UserError(
+                "a contrastive batch of one sample has no negatives", where="batch_size", mend="use 2 or more"
+            )
         a, b = self.encoder.embed(first), self.encoder.embed(second)  # (B, D) each
         loss = nt_xent(self.projector(a), self.projector(b), self.temperature, data.group)
         return Out(loss, embedding=a.detach())

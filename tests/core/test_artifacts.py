@@ -28,7 +28,12 @@ def test_a_run_reads_back_as_written(tmp_path: Path) -> None:
     run = load_run(tmp_path / "run", "finance")
     assert run.config["recipe"] == {"dim": 3} and torch.equal(run.encoder["weight"], net().weight)
     assert torch.equal(run.heads["weight"], net(1).weight)
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["card.md", "config.json", "encoder.safetensors", "heads.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+        "card.md",
+        "config.json",
+        "encoder.safetensors",
+        "heads.safetensors",
+    ]
 
 
 def test_a_full_disk_leaves_the_old_run_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

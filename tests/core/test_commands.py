@@ -36,7 +36,9 @@ class Recipe:
 
 
 def test_settings_change_nested_values_and_go_through_json() -> None:
-    recipe = settings(Recipe(), ["inner.lr=1e-3", "pool=last", "steps=5", "causal=true", 'names=["x","y"]', "inner.betas=[0.5,1]"])
+    recipe = settings(
+        Recipe(), ["inner.lr=1e-3", "pool=last", "steps=5", "causal=true", 'names=["x","y"]', "inner.betas=[0.5,1]"]
+    )
     assert recipe == Recipe(Inner(0.001, (0.5, 1.0)), "last", 5, True, ("x", "y"))
     assert from_dict(Recipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
 
@@ -63,7 +65,7 @@ class Fail:
         if self.how == "user":
             raise UserError("no such column 'x'", where="a.csv", mend="name another")
         if self.how == "file":
-            open("/nowhere/at/all")
+            Path("/nowhere/at/all").read_text()
         errors = {"interrupt": KeyboardInterrupt, "memory": MemoryError, "bug": ZeroDivisionError}
         if self.how in errors:
             raise errors[self.how]()
@@ -116,7 +118,10 @@ def test_a_stopped_bench_goes_on_and_failures_stay_in_the_record(tmp_path: Path)
             calls.append(seed)
             if seed == 2:
                 raise UserError("no data")
-            return [row("d", "m", "ours", "auroc", Estimate(0.8 + 0.1 * seed, 0.7, 0.9), goal=0.75), row("d", "f", "floor", "auroc", 0.5)]
+            return [
+                row("d", "m", "ours", "auroc", Estimate(0.8 + 0.1 * seed, 0.7, 0.9), goal=0.75),
+                row("d", "f", "floor", "auroc", 0.5),
+            ]
 
         return rows
 
@@ -136,7 +141,14 @@ def test_a_stopped_bench_goes_on_and_failures_stay_in_the_record(tmp_path: Path)
 
 def test_the_interval_over_seeds_is_never_narrower_than_one_seeds() -> None:
     def one(value: float) -> dict:
-        return {"test": "t", "minutes": 1.0, "machine": "", "commit": "", "seed": 0, **row("d", "m", "ours", "x", Estimate(value, value - 0.1, value + 0.1))}
+        return {
+            "test": "t",
+            "minutes": 1.0,
+            "machine": "",
+            "commit": "",
+            "seed": 0,
+            **row("d", "m", "ours", "x", Estimate(value, value - 0.1, value + 0.1)),
+        }
 
     assert combine([one(0.5), one(0.5), one(0.5)])["high"] == pytest.approx(0.6, abs=1e-3)
     assert combine([one(0.4), one(0.5), one(0.6)])["high"] > 0.74

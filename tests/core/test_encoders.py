@@ -43,7 +43,12 @@ def mel_batch(lengths: tuple[int, ...], time: int) -> dict[str, torch.Tensor]:
 
 
 ENCODERS = {
-    "fields, bidirectional": (lambda: TokenEncoder(FieldStem(FIELDS, 16), trunk(), "mean_max"), event_batch, (9, 14), 30),
+    "fields, bidirectional": (
+        lambda: TokenEncoder(FieldStem(FIELDS, 16), trunk(), "mean_max"),
+        event_batch,
+        (9, 14),
+        30,
+    ),
     "fields, causal": (lambda: TokenEncoder(FieldStem(FIELDS, 16), trunk(True), "last"), event_batch, (9, 14), 30),
     "items": (lambda: TokenEncoder(ItemStem(12, 16), trunk(True, "learned"), "last"), event_batch, (9, 14), 30),
     "frames": (lambda: TokenEncoder(FrameStem(20, 16, 4), trunk()), mel_batch, (31, 50), 83),

@@ -28,7 +28,10 @@ def test_ratios_are_exact_and_padding_is_never_masked(valid: list[int], ratio: f
         assert not (mask & pad).any()
         wanted = [min(n, max(1, round(n * ratio))) for n in valid]
         # torch and Python both round halves to even, but the product is taken in different precision
-        assert all(abs(int(got) - want) <= (abs(n * ratio % 1 - 0.5) < 1e-4) for got, want, n in zip(mask.sum(1), wanted, valid, strict=True))
+        assert all(
+            abs(int(got) - want) <= (abs(n * ratio % 1 - 0.5) < 1e-4)
+            for got, want, n in zip(mask.sum(1), wanted, valid, strict=True)
+        )
 
 
 def test_spans_are_runs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -82,7 +83,10 @@ def test_a_killed_run_goes_on_bit_equal(events: Ragged, tmp_path: Path, at: int)
     again = method()
     train(again, batches(events), pretext, config, tmp_path / "cut", note=quiet)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
-    logs = [[json.loads(line) for line in (tmp_path / d / "metrics.jsonl").read_text().splitlines()] for d in ("whole", "cut")]
+    logs = [
+        [json.loads(line) for line in (tmp_path / d / "metrics.jsonl").read_text().splitlines()]
+        for d in ("whole", "cut")
+    ]
     assert [row["loss"] for row in logs[0]] == [row["loss"] for row in logs[1]]
 
 
@@ -157,7 +161,7 @@ def test_the_rate_rises_then_falls_to_zero() -> None:
     config = TrainConfig(steps=100, lr=1.0)
     rates = [learning_rate(step, 100, config) for step in range(100)]
     assert rates[0] == 0.1 and max(rates) == rates[10] == 1.0 and rates[-1] < 1e-3
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
 
 def test_what_cannot_be_is_refused(events: Ragged) -> None:
