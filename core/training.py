@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from lightly.utils.scheduler import cosine_schedule
 from torch import Generator, nn
 
 from core.batches import Batches
@@ -92,7 +93,7 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
         return config.lr * (step + 1) / warm
     if config.schedule == "constant":
         return config.lr
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    return cosine_schedule(step - warm, steps - warm, config.lr, 0.0)
 
 
 def optimizer_for(method: nn.Module, config: TrainConfig) -> torch.optim.AdamW:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lightly.models.modules.heads import SimCLRProjectionHead
 from torch import Generator
 
 from core.encoders.encoder import Encoder
@@ -23,6 +22,9 @@ class SimCLR(Method):
 
     def __init__(self, encoder: Encoder, hidden: int = 256, out: int = 128, temperature: float = 0.2) -> None:
         super().__init__()
+        # imported here: it loads torchvision, which the domains without images can do without
+        from lightly.models.modules.heads import SimCLRProjectionHead
+
         self.encoder, self.temperature = encoder, temperature
         self.projector = SimCLRProjectionHead(encoder.dim, hidden, out)
 
