@@ -1,0 +1,33 @@
+"""Tacit for speech: encoders that learn from recordings without labels, and tools made from them.
+
+`from speech import AudioEncoder, AudioClassifier, read_recordings`. Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import core
+
+if getattr(core, "DISTRIBUTION", None) != "tacit":
+    raise ImportError("another package named core stands first on the path; remove it from there, or run tacit-speech")
+
+if TYPE_CHECKING:
+    from speech.data import read as read_recordings
+    from speech.estimators import AudioClassifier, AudioEncoder
+
+_WHERE = {
+    "AudioEncoder": ("speech.estimators", "AudioEncoder"),
+    "AudioClassifier": ("speech.estimators", "AudioClassifier"),
+    "read_recordings": ("speech.data", "read"),
+}
+__all__ = ["AudioClassifier", "AudioEncoder", "read_recordings"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'speech' has no attribute '{name}'")
+    from importlib import import_module
+
+    module, attribute = _WHERE[name]
+    return getattr(import_module(module), attribute)

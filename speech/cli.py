@@ -1,0 +1,331 @@
+"""The commands of speech. Each is a frozen dataclass; heavy libraries are imported when a command runs, not before."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from core.cli import main as run_commands
+
+if TYPE_CHECKING:
+    from speech.data import Recordings
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Synth:
+    """Generate spoken words by several voices: a folder of wav files with metadata.csv.
+
+    Attributes:
+        out: new folder.
+        size: recordings.
+        speakers: voices; the last third makes the test split.
+        seed: equal seeds give equal files.
+    """
+
+    out: Path
+    size: int = 600
+    speakers: int = 9
+    seed: int = 0
+
+    def run(self) -> None:
+        from speech.synthetic import SynthConfig, generate
+
+        generate(self.out, SynthConfig(size=self.size, speakers=self.speakers, seed=self.seed))
+        print(f"{self.size} recordings of {self.speakers} voices: {self.out}")
+
+
+@dataclass(frozen=True)
+class Check:
+    """Read every recording, say what is wrong and where; exit 1 where nothing usable is left.
+
+    Attributes:
+        data: folder, tar, metadata.csv, recording, or a known name (fsdd).
+        out: folder for quarantine.csv.
+    """
+
+    data: str
+    out: Path = Path(".")
+
+    def run(self) -> int:
+        from speech.data import scan
+
+        found = scan(self.data)
+        print(found.summary())
+        for reason, count in found.quarantine.counts().items():
+            print(f"  {count} × {reason}")
+        if len(found.quarantine):
+            print(f"each with its reason: {found.quarantine.write(self.out / 'quarantine.csv')}")
+        return 0 if len(found) else 1
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Learn from recordings without labels and write a run folder. Test speakers are never seen.
+
+    Attributes:
+        data: folder, tar, metadata.csv, or a known name (fsdd).
+        out: the run folder; an interrupted run of the same settings goes on where it stopped.
+        method: simclr (two views of a recording agree) or bestrq (hidden frames are predicted).
+        minutes: wall time; or
+        steps: optimizer steps. The recipe's own number where neither is given.
+        fold: which speaker is held out, counted from 0; by default the data's split column, else fold 0.
+        everything: hold nothing out (such a run cannot be evaluated on this data).
+        seed: of initial weights, order and views.
+        device: cpu, cuda, cuda:1, …
+        set: other settings of the recipe, as key=value, such as views.tract=0.3 or train.lr=1e-3.
+    """
+
+    data: str
+    out: Path
+    method: Literal["simclr", "bestrq"] = "simclr"
+    minutes: float | None = None
+    steps: int | None = None
+    fold: int | None = None
+    everything: bool = False
+    seed: int = 0
+    device: str = "cpu"
+    set: tuple[str, ...] = ()
+
+    def run(self) -> None:
+        from core.config import settings
+        from core.errors import UserError
+        from speech.estimators import AudioEncoder
+        from speech.presets import recipe
+        from speech.protocol import split
+
+        if self.steps is not None and self.minutes is not None:
+            raise UserError("both --steps and --minutes", where="pretrain", mend="give one of them")
+        if self.everything and self.fold is not None:
+            raise UserError("--everything holds nothing out, --fold holds one out", where="pretrain", mend="give one of them")
+        chosen = settings(recipe(self.method), self.set)
+        encoder = AudioEncoder(chosen, steps=self.steps, minutes=self.minutes, seed=self.seed, device=self.device)
+        recordings = encoder.read(self.data)
+        say(recordings.summary())
+        fold = None
+        if not self.everything:
+            held = split(recordings, self.fold)
+            fold = held.fold
+            say(f"{held.words}: {int(held.train.sum())} recordings to learn from, {int(held.test.sum())} kept for the test")
+            recordings = recordings.select(held.train)
+        encoder.fit(recordings, out=self.out, fold=fold, note=say)
+        encoder.save(self.out)
+        print(f"run: {self.out}")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a run with few and all labels on held-out speakers, beside its floors; write evaluation.json and report.html.
+
+    Attributes:
+        run: what pretrain wrote.
+        data: the same data.
+        out: folder of the report.
+        draws: of few labels, random encoders and trainings from scratch.
+        scratch_minutes: of each training from scratch; by default they share the pretraining's time.
+        fine_tune: also train the pretrained encoder on the labels.
+        device: cpu, cuda, …
+    """
+
+    run_: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    out: Path
+    draws: int = 3
+    scratch_minutes: float | None = None
+    fine_tune: bool = False
+    seed: int = 0
+    device: str = "cpu"
+
+    def run(self) -> None:
+        from speech.estimators import AudioEncoder
+        from speech.evaluation import EvalConfig, evaluate
+
+        seconds = None if self.scratch_minutes is None else 60 * self.scratch_minutes
+        config = EvalConfig(draws=self.draws, scratch_seconds=seconds, fine_tune=self.fine_tune, seed=self.seed)
+        encoder = AudioEncoder.load(self.run_)
+        encoder.device = self.device
+        recordings = encoder.read(self.data)
+        say(recordings.summary())
+        evaluation = evaluate(encoder, recordings, config, say)
+        page = evaluation.write(self.out)
+        name, floor = evaluation.best_floor()
+        print(f"accuracy {evaluation.metrics['accuracy']}, best floor {floor} ({name})")
+        for question, found in evaluation.answers.items():
+            print(f"{question}: {found.verdict} ({found.detail})")
+        print(f"report: {page}")
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Labels on top of a run: write a classifier for `predict`.
+
+    Attributes:
+        run: what pretrain wrote.
+        data: recordings with labels; those without one are left out.
+        out: the classifier's folder.
+        tune: probe (a linear layer on frozen features) or all (the whole net is trained on).
+        minutes: wall time of `all`.
+        split: use the recordings of this split alone (train, for one that can be tested).
+        device: cpu, cuda, …
+    """
+
+    run_: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    out: Path
+    tune: Literal["probe", "all"] = "probe"
+    minutes: float = 1.0
+    split: str | None = None
+    device: str = "cpu"
+
+    def run(self) -> None:
+        from dataclasses import replace
+
+        from core.errors import UserError
+        from speech.estimators import AudioClassifier, AudioEncoder
+
+        encoder = AudioEncoder.load(self.run_)
+        encoder.device = self.device
+        recordings = encoder.read(self.data)
+        say(recordings.summary())
+        if self.split is not None:
+            if not (recordings.split == self.split).any():
+                raise UserError(f"no recording is in split '{self.split}'", where="split", mend="use one that the data names")
+            recordings = recordings.select(recordings.split == self.split)
+        train = replace(encoder.recipe_.train, steps=None, minutes=self.minutes, device=self.device)
+        classifier = AudioClassifier(encoder, tune=self.tune, train=train).fit(recordings, note=say)
+        classifier.save(self.out)
+        print(f"classifier of {len(classifier.classes_)} labels: {self.out}")
+
+
+@dataclass(frozen=True)
+class Predict:
+    """A label for each recording: CSV of file, label and probability. Bad recordings are listed beside it.
+
+    Attributes:
+        run: what finetune wrote.
+        data: folder, tar or recording.
+        out: the CSV.
+        pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
+        device: cpu, cuda, …
+    """
+
+    run_: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    out: Path = Path("predictions.csv")
+    pseudonymise: str | None = None
+    device: str = "cpu"
+
+    def run(self) -> None:
+        import pandas as pd
+
+        from core.quarantine import csv_safe
+        from speech.estimators import AudioClassifier
+
+        classifier = AudioClassifier.load(self.run_)
+        classifier.device = self.device
+        recordings = classifier.read(self.data)
+        share = classifier.predict_proba(recordings)
+        table = pd.DataFrame(
+            {
+                "file": [csv_safe(name) for name in names(recordings, self.pseudonymise)],
+                "label": [csv_safe(label) for label in classifier.classes_[share.argmax(1)].astype(object)],
+                "probability": share.max(1).round(4),
+            }
+        )
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(self.out, index=False)
+        aside(recordings, self.out)
+        print(f"{len(table)} labels: {self.out}")
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Features of each recording: parquet of file and D columns. Bad recordings are listed beside it.
+
+    Attributes:
+        run: what pretrain wrote.
+        data: folder, tar or recording.
+        out: the parquet file.
+        pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
+        device: cpu, cuda, …
+    """
+
+    run_: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    out: Path = Path("embeddings.parquet")
+    pseudonymise: str | None = None
+    device: str = "cpu"
+
+    def run(self) -> None:
+        import pandas as pd
+
+        from speech.estimators import AudioEncoder
+
+        encoder = AudioEncoder.load(self.run_)
+        encoder.device = self.device
+        recordings = encoder.read(self.data)
+        features = encoder.transform(recordings)
+        table = pd.DataFrame(features, columns=[f"f{i}" for i in range(features.shape[1])])
+        table.insert(0, "file", names(recordings, self.pseudonymise))
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(self.out, index=False)
+        aside(recordings, self.out)
+        print(f"{features.shape[0]} × {features.shape[1]} features: {self.out}")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The benchmark of speech: resumable by (test, seed); writes results.json.
+
+    Attributes:
+        only: one test (smoke, fsdd-floors, fsdd-choice, fsdd); all but smoke by default.
+        minutes: pretraining of each fold.
+        seeds: how many.
+        out: folder of parts and results.
+    """
+
+    only: Literal["smoke", "fsdd-floors", "fsdd-choice", "fsdd"] | None = None
+    minutes: float = 2.0
+    seeds: int = 3
+    out: Path = Path("bench/speech")
+
+    def run(self) -> int:
+        from speech.benchmark import BenchConfig, bench
+
+        return bench(self.only, BenchConfig(minutes=self.minutes, seeds=self.seeds), self.out, say)
+
+
+def names(recordings: Recordings, key: str | None) -> list[str]:
+    """File names, or their keyed hashes."""
+    import hashlib
+    import hmac
+
+    if key is None:
+        return list(recordings.names)
+    return [hmac.new(key.encode(), name.encode(), hashlib.sha256).hexdigest()[:32] for name in recordings.names]
+
+
+def aside(recordings: Recordings, out: Path) -> None:
+    """Say and list what was set aside."""
+    say(recordings.summary())
+    if len(recordings.quarantine):
+        say(f"set aside: {recordings.quarantine.write(out.with_suffix('.quarantine.csv'))}")
+
+
+COMMANDS = {
+    "synth": Synth, "check": Check, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune, "predict": Predict,
+    "embed": Embed, "bench": Bench,
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`tacit-speech`."""
+    run_commands("speech", COMMANDS, "Self-supervised learning from recordings.", argv)

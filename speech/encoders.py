@@ -1,0 +1,98 @@
+"""Which encoder, and why: a small convolutional net that keeps frequency in place, or frames with a Transformer.
+
+A spectrogram is no photograph: a pattern 500 Hz higher is another vowel. So the convolutional net folds its last frequency rows into
+channels before it pools over time, where a mean over both axes (core's small_convnet) would forget where in frequency a pattern stood.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.encoders import Encoder, FrameStem, TokenEncoder, Transformer, TransformerConfig, small_convnet
+from core.errors import UserError
+from core.tokens import Batch, Tokens
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Shape of the encoder.
+
+    Attributes:
+        kind: `convnet` (this module's), `transformer` (FrameStem + Transformer), `meanpool` (core's small_convnet, as a control).
+        width: channels of the first of the convnet's three stages.
+        features: of each of the convnet's `segments` stretches of time.
+        segments: the embedding is (segments · features,): order in time is kept.
+        dim, depth, heads, stride: of the Transformer; `stride` frames make a token.
+    """
+
+    kind: Literal["convnet", "transformer", "meanpool"] = "convnet"
+    width: int = 32
+    features: int = 256
+    segments: int = 4
+    dim: int = 96
+    depth: int = 4
+    heads: int = 4
+    stride: int = 4
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.features, self.segments, self.dim, self.depth, self.heads, self.stride) < 1:
+            raise UserError("an encoder without size", where=self, mend="use sizes of 1 or more")
+
+
+class SpectrogramNet(Encoder):
+    """Three strided 3×3 convolutions over log-mel (B, T, F), frequency folded into channels, means over stretches of time.
+
+    Views are stretched to one length, so it takes no padding. Tokens are (B, T/8, features).
+    """
+
+    def __init__(self, bands: int, width: int, features: int, segments: int) -> None:
+        super().__init__()
+        widths = [1, width, 2 * width, 4 * width]
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU(inplace=True))
+            for i, o in zip(widths, widths[1:], strict=False)
+        )
+        rows = bands
+        for _ in self.stages:
+            rows = -(-rows // 2)
+        self.fold = nn.Sequential(
+            nn.Conv1d(widths[-1] * rows, features, 1, bias=False), nn.BatchNorm1d(features), nn.ReLU(inplace=True)
+        )
+        self.bands, self.segments = bands, segments
+        self.dim = features * segments
+
+    def _stages(self, batch: Batch) -> list[Tensor]:
+        mel = batch["mel"]
+        if "pad" in batch:
+            raise UserError("this net takes log-mel of one length, not padding", where="encoder", mend="stretch the recordings first")
+        if mel.shape[2] != self.bands:
+            raise UserError(f"log-mel of {mel.shape[2]} bands for a net of {self.bands}", where="mel", mend="use the run's settings")
+        x, maps = mel[:, None], []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def forward(self, batch: Batch) -> Tokens:
+        x = self._stages(batch)[-1]  # (B, C, T', F')
+        return Tokens(self.fold(x.transpose(2, 3).flatten(1, 2).contiguous()).transpose(1, 2))
+
+    def embed(self, batch: Batch) -> Tensor:
+        return F.adaptive_avg_pool1d(self(batch).x.transpose(1, 2), self.segments).flatten(1)
+
+    def layers(self, batch: Batch) -> list[Tensor]:
+        return self._stages(batch)
+
+
+def build_encoder(config: EncoderConfig, bands: int) -> Encoder:
+    """An untrained encoder of log-mel with `bands` bands."""
+    if config.kind == "convnet":
+        return SpectrogramNet(bands, config.width, config.features, config.segments)
+    if config.kind == "meanpool":
+        return small_convnet(1, config.width, key="mel", norm="channel")
+    trunk = TransformerConfig(dim=config.dim, depth=config.depth, heads=config.heads, position="sinusoidal")
+    return TokenEncoder(FrameStem(bands, config.dim, config.stride), Transformer(trunk), pool="mean_max")

@@ -1,0 +1,303 @@
+"""What analysts import: `AudioEncoder` learns from recordings without labels, `AudioClassifier` labels them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from core.batches import Ragged, SequenceBatches
+from core.config import from_dict, to_dict
+from core.encoders import Encoder
+from core.errors import UserError
+from core.estimator import PretrainedEncoder
+from core.heads import LinearHead
+from core.methods import Classifier, MaskedPrediction, Method, SimCLR
+from core.pretext import Pretext
+from core.probes import embed, linear_model
+from core.tokens import Batch, Tokens
+from core.training import TrainConfig
+from speech import augment
+from speech.data import Recordings, read
+from speech.encoders import build_encoder
+from speech.features import log_mel, normalise
+from speech.presets import Recipe, recipe
+from speech.pretext import Labelled, LogMelViews, QuantisedFrames
+
+COSTS = (1e-3, 1e-2, 1e-1)  # of the probe: features are many and correlated, so weak penalties never win
+Note = Callable[[str], None]
+
+
+class Fronted(Encoder):
+    """An encoder behind the recipe's own preparation: raw log-mel with padding in, embeddings out."""
+
+    def __init__(self, encoder: Encoder, settings: Recipe) -> None:
+        super().__init__()
+        self.inner, self.settings, self.dim = encoder, settings, encoder.dim
+
+    def prepare(self, batch: Batch, tract: float = 1.0) -> Batch:
+        """What the encoder reads: normalised log-mel, stretched to the views' frames for SimCLR, as it is for BEST-RQ."""
+        s, mel, pad = self.settings, batch["mel"], batch.get("pad")
+        if s.method == "simclr":
+            fitted = augment.fit_frames(mel, pad, s.views.frames, (s.mel.low, s.mel.rate / 2), tract)
+            return {"mel": normalise(fitted, None, s.norm)}
+        return {"mel": normalise(mel, pad, s.norm)} | ({} if pad is None else {"pad": pad})
+
+    def forward(self, batch: Batch) -> Tokens:
+        return self.inner(self.prepare(batch))
+
+    def embed(self, batch: Batch) -> Tensor:
+        tracts = self.settings.tracts if self.settings.method == "simclr" else (1.0,)
+        return torch.stack([self.inner.embed(self.prepare(batch, tract)) for tract in tracts]).mean(0)
+
+    def layers(self, batch: Batch) -> list[Tensor]:
+        return self.inner.layers(self.prepare(batch))
+
+
+class AudioEncoder(PretrainedEncoder):
+    """A self-supervised encoder of recordings.
+
+    `AudioEncoder("simclr", minutes=2).fit("recordings/")`, then `.transform("more/")` gives (N, D).
+
+    Args:
+        method: a recipe's name (see speech.presets) or a Recipe.
+        steps, minutes: how long to train, one of them; None for the recipe's own.
+        seed, device: of the training; None for the recipe's own seed.
+    """
+
+    domain: ClassVar[str] = "speech"
+
+    def __init__(
+        self, method: str | Recipe = "simclr", *, steps: int | None = None, minutes: float | None = None,
+        seed: int | None = None, device: str = "cpu",
+    ) -> None:  # fmt: skip
+        self.method, self.steps, self.minutes, self.seed, self.device = method, steps, minutes, seed, device
+
+    def settings(self) -> Recipe:
+        """The recipe with this estimator's own budget, seed and device."""
+        settings = recipe(self.method) if isinstance(self.method, str) else self.method
+        train = replace(settings.train, device=self.device)
+        if self.steps is not None or self.minutes is not None:
+            train = replace(train, steps=self.steps, minutes=self.minutes)
+        if self.seed is not None:
+            train = replace(train, seed=self.seed)
+        return replace(settings, train=train)
+
+    def read(self, data: str | Path | Recordings) -> Recordings:
+        """Recordings with log-mel (T, bands) as signals; what was read before comes back as it is."""
+        settings = getattr(self, "recipe_", None) or self.settings()
+        return data if isinstance(data, Recordings) else read(data, settings.read, keep=log_mel(settings.mel))
+
+    def fit(
+        self, X: str | Path | Recordings, y: object = None, *, out: str | Path | None = None, fold: int | None = None,
+        note: Note | None = None,
+    ) -> Self:  # fmt: skip
+        """Pretrain on recordings; labels are never looked at.
+
+        Args:
+            X: a path, a known name, or what `read` gave.
+            out: with it, an interrupted run of the same settings goes on where it stopped.
+            fold: noted in the run, so that `evaluate` holds out the same recordings.
+        """
+        recordings = self.read(X)
+        self.recipe_ = self.settings()
+        self.fold_ = fold
+        self.seen_ = sorted(digest[:16] for digest in recordings.digest)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe_.train.seed)
+            method, pretext = pretext_for(self.recipe_)
+        self.pretrain(method, self.batches(recordings), pretext, self.recipe_.train, out, note)
+        return self
+
+    def batches(self, recordings: Recordings, size: int | None = None) -> SequenceBatches:
+        """Log-mel batches `{"mel", "pad", "index"}` of all recordings."""
+        s = getattr(self, "recipe_", None) or self.settings()
+        width = recordings.signals[0].shape[-1]
+        if width != s.mel.bands:
+            raise UserError(f"log-mel of {width} bands where the run has {s.mel.bands}", where="recordings", mend="read them with .read")
+        # SimCLR's negatives should differ in more than their length, so it takes no buckets
+        return SequenceBatches(
+            Ragged.of(recordings.signals, "mel"), size or s.batch_size, s.train.seed, s.max_frames, bucket=s.method != "simclr"
+        )
+
+    def transform(self, X: str | Path | Recordings) -> NDArray[np.float32]:
+        """Embeddings (N, D) in the order of `read`."""
+        self._check_fitted()
+        recordings = self.read(X)
+        fronted = Fronted(self.encoder_, self.recipe_)
+        if len(recordings) == 1:  # batches hold two or more
+            ragged = Ragged.of(recordings.signals, "mel")
+            return embed(fronted, iter([ragged.padded(np.array([0]), self.recipe_.max_frames)]), self.device)
+        return embed(fronted, self.batches(recordings, 256).ordered(), self.device)
+
+    def saw(self, recordings: Recordings) -> NDArray[np.bool_]:
+        """Which recordings pretraining saw, (N,) bool: the leak audit."""
+        seen = set(getattr(self, "seen_", ()))
+        return np.array([digest[:16] in seen for digest in recordings.digest], dtype=bool)
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "encoder", "recipe": to_dict(self.recipe_), "fold": self.fold_, "seen": self.seen_, "history": self._history()}
+
+    def _history(self) -> dict[str, float]:
+        history = getattr(self, "history_", None)
+        if history is None:
+            return dict(getattr(self, "trained_", {"steps": 0, "seconds": 0.0}))
+        return {"steps": history.steps, "seconds": round(history.seconds, 1)}
+
+    def steps_done(self) -> int:
+        """Optimizer steps of the pretraining."""
+        return int(self._history().get("steps", 0))
+
+    def seconds(self) -> float:
+        """Wall time of the pretraining."""
+        return float(self._history().get("seconds", 0.0))
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> Self:
+        if config.get("kind") != "encoder":
+            raise UserError("the run holds a classifier", where="run", mend="give the run that `pretrain` wrote")
+        settings = from_dict(Recipe, config["recipe"])
+        estimator = cls(settings)
+        estimator.recipe_ = settings
+        method, _ = pretext_for(settings)
+        estimator.encoder_, estimator.heads_ = method.encoder, getattr(method, "heads", None)
+        estimator.fold_, estimator.seen_ = config.get("fold"), list(config.get("seen", []))
+        estimator.trained_ = dict(config.get("history", {}))
+        return estimator
+
+
+def pretext_for(settings: Recipe) -> tuple[Method, Pretext]:
+    """The method, with a fresh encoder drawn from torch's generator, and the pretext that it eats."""
+    encoder = build_encoder(settings.encoder, settings.mel.bands)
+    if settings.method == "simclr":
+        return SimCLR(encoder, temperature=settings.temperature), LogMelViews(settings.views, settings.mel, settings.norm)
+    heads = {"code": LinearHead(settings.encoder.dim, settings.quantiser.codes)}
+    pretext = QuantisedFrames(settings.quantiser, settings.encoder.stride, settings.mel.bands, settings.norm)
+    return MaskedPrediction(encoder, heads), pretext  # type: ignore[arg-type]
+
+
+class AudioClassifier(PretrainedEncoder):
+    """Labels for recordings: an encoder and a linear layer.
+
+    Args:
+        encoder: a fitted AudioEncoder.
+        tune: `probe` fits the linear layer alone, by logistic regression; `all` trains everything on views of the labelled
+            recordings, from the encoder's weights; `scratch` the same from fresh weights.
+        train: of `all` and `scratch`; None for 100 steps at the recipe's learning rate.
+    """
+
+    domain: ClassVar[str] = "speech"
+
+    def __init__(self, encoder: AudioEncoder | None = None, *, tune: str = "probe", train: TrainConfig | None = None) -> None:
+        self.encoder, self.tune, self.train = encoder, tune, train
+
+    def fit(self, X: str | Path | Recordings, y: ArrayLike | None = None, *, note: Note | None = None) -> Self:
+        """Fit on labelled recordings; those without a label are left out.
+
+        Args:
+            y: (N,) labels; None for the recordings' own.
+
+        Raises:
+            UserError: fewer than two classes are labelled, or a class has one recording only.
+        """
+        if self.encoder is None or self.tune not in ("probe", "all", "scratch"):
+            raise UserError("give an encoder and a way to tune it", where=self.tune, mend="use probe, all or scratch")
+        recordings = self.encoder.read(X)
+        label = recordings.label if y is None else np.asarray(y).astype(str).astype(object)
+        if len(label) != len(recordings):
+            raise UserError(f"{len(label)} labels for {len(recordings)} recordings", where="y", mend="give one for each")
+        known = label != ""
+        self.classes_ = np.unique(label[known].astype(str))
+        if len(self.classes_) < 2:
+            raise UserError(f"{len(self.classes_)} class among the labels", where="label", mend="label at least two classes")
+        self.recipe_, self.device = self.encoder.recipe_, self.encoder.device
+        if self.tune == "probe":
+            self._fit_probe(recordings.select(known), label[known].astype(str))
+        else:
+            self._fit_all(recordings.select(known), label[known].astype(str), note)
+        return self
+
+    def _fit_probe(self, recordings: Recordings, label: NDArray) -> None:
+        """Logistic regression on frozen features, its standardisation folded into one linear layer."""
+        assert self.encoder is not None
+        features = self.encoder.transform(recordings)
+        model = linear_model(features, label, probe_groups(recordings), COSTS)
+        scale, regression = model[0], model[-1]
+        weight = torch.from_numpy(regression.coef_ / scale.scale_)
+        bias = torch.from_numpy(regression.intercept_ - (regression.coef_ * scale.mean_ / scale.scale_).sum(1))
+        if len(self.classes_) == 2:  # scikit-learn keeps one row for two classes
+            weight, bias = torch.cat([torch.zeros_like(weight), weight]), torch.cat([torch.zeros_like(bias), bias])
+        head = nn.Linear(features.shape[1], len(self.classes_))
+        with torch.no_grad():
+            head.weight.copy_(weight)
+            head.bias.copy_(bias)
+        self.encoder_, self.heads_ = self.encoder.encoder_, head
+
+    def _fit_all(self, recordings: Recordings, label: NDArray, note: Note | None) -> None:
+        assert self.encoder is not None
+        settings = self.recipe_
+        config = self.train or replace(settings.train, steps=100, minutes=None)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            start = build_encoder(settings.encoder, settings.mel.bands)
+            method = Classifier(start, len(self.classes_))
+        if self.tune == "all":
+            start.load_state_dict(self.encoder.encoder_.state_dict())
+        target = torch.from_numpy(np.searchsorted(self.classes_, label).astype(np.int64))
+        views = LogMelViews(settings.views, settings.mel, settings.norm) if settings.method == "simclr" else None
+        pretext = Labelled(target, views, Fronted(start, settings).prepare)
+        batches = self.encoder.batches(recordings, min(settings.batch_size, 64))
+        self.pretrain(method, batches, pretext, config, None, note)
+        self.heads_ = method.head[1]  # type: ignore[assignment]
+
+    def predict_proba(self, X: str | Path | Recordings) -> NDArray[np.float64]:
+        """(N, C) probabilities in the order of `classes_`."""
+        self._check_fitted()
+        assert self.heads_ is not None
+        features = self._features().transform(X)
+        with torch.no_grad():
+            logits = self.heads_.cpu()(torch.from_numpy(features))
+        return logits.double().softmax(1).numpy()
+
+    def predict(self, X: str | Path | Recordings) -> NDArray:
+        """(N,) labels."""
+        return self.classes_[self.predict_proba(X).argmax(1)]
+
+    def transform(self, X: str | Path | Recordings) -> NDArray[np.float32]:
+        """Embeddings (N, D), those of the tuned encoder."""
+        return self._features().transform(X)
+
+    def read(self, data: str | Path | Recordings) -> Recordings:
+        """As AudioEncoder.read."""
+        return self._features().read(data)
+
+    def _features(self) -> AudioEncoder:
+        twin = AudioEncoder(self.recipe_, device=getattr(self, "device", "cpu"))
+        twin.recipe_, twin.encoder_ = self.recipe_, self.encoder_
+        return twin
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "classifier", "recipe": to_dict(self.recipe_), "classes": self.classes_.tolist(), "tune": self.tune}
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> Self:
+        if config.get("kind") != "classifier":
+            raise UserError("the run has no classifier", where="run", mend="make one with tacit-speech finetune")
+        estimator = cls(None, tune=config.get("tune", "probe"))
+        estimator.recipe_ = from_dict(Recipe, config["recipe"])
+        estimator.classes_ = np.array(config["classes"])
+        estimator.encoder_ = build_encoder(estimator.recipe_.encoder, estimator.recipe_.mel.bands)
+        estimator.heads_ = nn.Linear(estimator.encoder_.dim, len(estimator.classes_))
+        return estimator
+
+
+def probe_groups(recordings: Recordings) -> NDArray | None:
+    """Speakers as groups for the probe's own cross-validation, where there are enough of them."""
+    named = (recordings.speaker != "").all() and len(set(recordings.speaker)) >= 2
+    return recordings.speaker.astype(str) if named else None

@@ -1,0 +1,276 @@
+"""The protocol of speech: held-out speakers, few and all labels, floors beside every figure, three answers with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import UserError
+from core.evaluation import Answer, Evaluation, Section, answer, labels_saved
+from core.probes import label_subset, linear
+from core.statistics import Estimate, mean_interval
+from speech.baselines import floor_features
+from speech.data import Recordings
+from speech.estimators import COSTS, AudioClassifier, AudioEncoder, probe_groups
+from speech.protocol import Split, split
+
+PRETRAINED, RANDOM, SCRATCH, TUNED = "pretrained", "random init", "scratch", "fine-tuned"
+RANDOM_FLOOR, SCRATCH_FLOOR = "random init + logistic regression", "from scratch"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How much is measured.
+
+    Attributes:
+        fractions: of the labels; the last one is all of them and makes the main figure.
+        draws: of few labels, of random encoders and of trainings from scratch.
+        scratch_seconds: of each training from scratch; None shares the pretraining's own time between them all.
+        fine_tune: also train the pretrained encoder on the labels, for as long as one training from scratch.
+    """
+
+    fractions: tuple[float, ...] = (0.1, 1.0)
+    draws: int = 3
+    scratch_seconds: float | None = None
+    fine_tune: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.draws < 1 or not self.fractions or self.fractions[-1] != 1.0 or sorted(self.fractions) != list(self.fractions):
+            raise UserError("not a protocol", where=self, mend="draws ≥ 1, rising fractions that end with 1.0")
+
+
+@dataclass
+class Outcome:
+    """What every arm predicted on the test recordings: `said[arm][fraction]` is (draws, M) labels.
+
+    Several folds can be joined: see `join`. `labels[fraction]` counts the labelled training recordings.
+    """
+
+    truth: NDArray
+    speaker: NDArray
+    said: dict[str, dict[float, NDArray]] = field(default_factory=dict)
+    labels: dict[float, int] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def hits(self, arm: str, fraction: float) -> NDArray[np.float64]:
+        """Share of the draws that got each test recording right, (M,)."""
+        return (self.said[arm][fraction] == self.truth).mean(0)
+
+    def arms(self) -> list[str]:
+        return list(self.said)
+
+
+def join(outcomes: list[Outcome]) -> Outcome:
+    """The outcomes of several folds as one, their test recordings side by side."""
+    first = outcomes[0]
+    said = {
+        arm: {fraction: np.concatenate([o.said[arm][fraction] for o in outcomes], axis=1) for fraction in by_fraction}
+        for arm, by_fraction in first.said.items()
+    }
+    labels = {fraction: round(float(np.mean([o.labels[fraction] for o in outcomes]))) for fraction in first.labels}
+    truth, speaker = np.concatenate([o.truth for o in outcomes]), np.concatenate([o.speaker for o in outcomes])
+    return Outcome(truth, speaker, said, labels, first.facts)
+
+
+def measure(encoder: AudioEncoder, recordings: Recordings, split: Split, config: EvalConfig, say: Say = print) -> Outcome:
+    """Predictions of every arm for the held-out recordings.
+
+    Raises:
+        UserError: no labels on one side, one class only, or test recordings that pretraining has seen.
+    """
+    audit(encoder, recordings, split)
+    labelled = recordings.label != ""
+    train, test = np.flatnonzero(split.train & labelled), np.flatnonzero(split.test & labelled)
+    if len(train) == 0 or len(test) == 0:
+        side = "training" if len(train) == 0 else "test"
+        raise UserError(f"no labelled recording on the {side} side", where="label", mend="evaluation needs some labels on both sides")
+    truth = recordings.label.astype(str)
+    if len(np.unique(truth[train])) < 2:
+        raise UserError("the labels hold one class only", where="label", mend="label at least two classes")
+    outcome = Outcome(truth[test], recordings.speaker[test].astype(str))
+    outcome.facts["test recordings of classes never seen in training"] = int((~np.isin(truth[test], truth[train])).sum())
+    groups = probe_groups(recordings)
+    draws = {f: [_draw(truth, train, f, config.seed + d) for d in range(config.draws if f < 1 else 1)] for f in config.fractions}
+    outcome.labels = {fraction: len(rows[0]) for fraction, rows in draws.items()}
+
+    def probed(features: NDArray, rows: NDArray) -> NDArray:
+        inside = None if groups is None else groups[rows]
+        share = linear(features[rows], truth[rows], features[test], inside, COSTS)
+        return np.unique(truth[rows])[share.argmax(1)]
+
+    def add(arm: str, features: Callable[[int], NDArray], each: bool) -> None:
+        """Probe features of each draw (`each`: they differ between draws, also where the labels do not)."""
+        made = [features(d) for d in range(config.draws if each else 1)]
+        for fraction in config.fractions:
+            own = draws[fraction]
+            count = max(len(made), len(own))
+            said = [probed(made[d % len(made)], own[d % len(own)]) for d in range(count)]
+            outcome.said.setdefault(arm, {})[fraction] = np.stack(said)
+        say(f"{arm}: " + ", ".join(f"{100 * f:g} % labels {outcome.hits(arm, f).mean():.3f}" for f in config.fractions))
+
+    ours = encoder.transform(recordings)
+    add(PRETRAINED, lambda d: ours, False)
+    add(RANDOM, lambda d: encoder.untrained(config.seed + d).transform(recordings), True)
+    for name, features in floor_features(recordings.signals).items():
+        add(name, lambda d, features=features: features, False)
+    _supervised(encoder, recordings, test, draws, truth, config, outcome, say)
+    return outcome
+
+
+def _draw(truth: NDArray, train: NDArray, fraction: float, seed: int) -> NDArray:
+    return train if fraction == 1 else train[label_subset(truth[train], fraction, seed)]
+
+
+def _supervised(
+    encoder: AudioEncoder, recordings: Recordings, test: NDArray, draws: dict[float, list[NDArray]], truth: NDArray,
+    config: EvalConfig, outcome: Outcome, say: Say,
+) -> None:  # fmt: skip
+    """The same architecture trained on labels alone, with the pretext's own views; and the pretrained one trained on."""
+    spent = encoder.seconds()
+    seconds = config.scratch_seconds or max(spent / (config.draws * len(config.fractions)), 2.0)
+    outcome.facts["pretraining"] = f"{encoder.steps_done()} steps in {spent:.0f} s"
+    outcome.facts["each training from scratch"] = f"{seconds:.0f} s"
+    arms = {SCRATCH: "scratch"} | ({TUNED: "all"} if config.fine_tune else {})
+    target = recordings.select(test)
+    for arm, tune in arms.items():
+        for fraction in config.fractions:
+            said = []
+            for d in range(config.draws):
+                rows = draws[fraction][d % len(draws[fraction])]
+                train = replace(encoder.recipe_.train, steps=None, minutes=seconds / 60, seed=config.seed + d, log_every=10**9)
+                model = AudioClassifier(encoder, tune=tune, train=train).fit(recordings.select(rows), note=lambda line: None)
+                said.append(model.predict(target))
+            outcome.said.setdefault(arm, {})[fraction] = np.stack(said)
+        say(f"{arm}: " + ", ".join(f"{100 * f:g} % labels {outcome.hits(arm, f).mean():.3f}" for f in config.fractions))
+
+
+def evaluate(encoder: AudioEncoder, recordings: Recordings, config: EvalConfig | None = None, say: Say = print) -> Evaluation:
+    """Measure a pretrained encoder on the recordings that it was kept from: every arm, every floor, three answers."""
+    config = config or EvalConfig()
+    held = split(recordings, encoder.fold_)
+    outcome = measure(encoder, recordings, held, config, say)
+    protocol = {
+        "split": held.words, "training recordings": int(held.train.sum()), "seed": config.seed, "method": encoder.recipe_.method,
+        "data (sha256)": {name: digest[:16] for name, digest in recordings.source.items()},
+        "set aside": recordings.quarantine.counts(), "leak audit": "no test recording was seen in pretraining",
+        "probe": "logistic regression on standardised frozen features, C chosen inside the labels",
+    }  # fmt: skip
+    return conclude(outcome, config, protocol, f"labels of recordings by {held.words}, method {encoder.recipe_.method}")
+
+
+def audit(encoder: AudioEncoder, recordings: Recordings, split: Split) -> None:
+    """Fail where a recording is on both sides, or pretraining saw one of the test recordings.
+
+    Raises:
+        UserError: with the count.
+    """
+    if (split.train & split.test).any():
+        raise UserError("recordings stand on both sides of the split", where="split", mend="give each one part")
+    leaked = int((encoder.saw(recordings) & split.test).sum())
+    if leaked:
+        raise UserError(
+            f"pretraining saw {leaked} of {int(split.test.sum())} test recordings", where="--run",
+            mend="pretrain with the same data and --fold, so that the same recordings are held out",
+        )  # fmt: skip
+
+
+def metrics(outcome: Outcome, arm: str, fractions: tuple[float, ...]) -> dict[str, Estimate]:
+    """`accuracy` and `macro_f1` with all labels and `accuracy@10%`-like figures with fewer."""
+    found = {}
+    for fraction in reversed(fractions):
+        name = "accuracy" if fraction == 1 else f"accuracy@{100 * fraction:g}%"
+        found[name] = interval(outcome.hits(arm, fraction), outcome.speaker)
+    found["macro_f1"] = _macro_f1(outcome, arm)
+    return found
+
+
+def interval(values: NDArray, speaker: NDArray) -> Estimate:
+    """Mean with a 95 % interval: whole speakers are drawn where there are three or more, else recordings."""
+    return mean_interval(values, speaker if len(set(speaker)) >= 3 else None)
+
+
+def _macro_f1(outcome: Outcome, arm: str) -> Estimate:
+    from sklearn.metrics import f1_score
+
+    from core.statistics import bootstrap
+
+    groups = outcome.speaker if len(set(outcome.speaker)) >= 3 else None
+    said = outcome.said[arm][1.0][0]
+    return bootstrap(lambda t, s: f1_score(t, s, average="macro", zero_division=0), outcome.truth, said, groups, draws=200)
+
+
+def conclude(outcome: Outcome, config: EvalConfig, protocol: dict[str, Any], task: str) -> Evaluation:
+    """The evaluation: figures, floors and the three answers, of one fold or of several joined."""
+    fractions = config.fractions
+    floors = {_floor_name(arm): metrics(outcome, arm, fractions) for arm in outcome.arms() if arm not in (PRETRAINED, TUNED)}
+    curve = [
+        {"fraction": f, "labels": outcome.labels[f], "arm": arm, "seed": d, "metric": "accuracy", "value": float((row == outcome.truth).mean())}
+        for arm, by_fraction in outcome.said.items()
+        for f, rows in by_fraction.items()
+        for d, row in enumerate(rows)
+    ]  # fmt: skip
+    speakers = len(set(outcome.speaker) - {""})
+    protocol = protocol | {
+        "test recordings": len(outcome.truth), "test speakers": speakers,
+        "labels": {f"{100 * f:g} %": n for f, n in outcome.labels.items()}, "draws of labels": config.draws, **outcome.facts,
+        "intervals": "95 %, bootstrap of " + (f"whole speakers ({speakers} only: read them as wide)" if speakers >= 3 else "recordings"),
+    }  # fmt: skip
+    return Evaluation(
+        task=task, protocol=protocol, main="accuracy", metrics=metrics(outcome, PRETRAINED, fractions), floors=floors,
+        answers=answers(outcome, fractions, curve), label_curve=curve, sections=_sections(outcome, fractions),
+    )  # fmt: skip
+
+
+def answers(outcome: Outcome, fractions: tuple[float, ...], curve: list[dict[str, Any]]) -> dict[str, Answer]:
+    """Did pretraining help (against the better of scratch and random), is ours the best tool, how many labels it saves."""
+
+    def compared(rivals: list[str], words: str) -> Answer:
+        best = max(rivals, key=lambda arm: outcome.hits(arm, 1.0).mean())
+        parts = {f: interval(outcome.hits(PRETRAINED, f) - outcome.hits(best, f), outcome.speaker) for f in fractions}
+        few = ", ".join(f"{100 * f:g} % labels {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for f, e in parts.items())
+        return answer(parts[1.0], f"accuracy of frozen features and a linear probe minus {words} ({_floor_name(best)}): {few}")
+
+    floors = [arm for arm in outcome.arms() if arm not in (PRETRAINED, RANDOM, SCRATCH, TUNED)]
+    return {
+        "pretraining": compared([RANDOM, SCRATCH], "the better of the same net at random and from scratch"),
+        "best_tool": compared([*floors, RANDOM, SCRATCH], "the best floor"),
+        "labels_saved": labels_saved(curve, "accuracy", PRETRAINED, SCRATCH),
+    }
+
+
+def _floor_name(arm: str) -> str:
+    return {RANDOM: RANDOM_FLOOR, SCRATCH: SCRATCH_FLOOR}.get(arm, arm)
+
+
+def _sections(outcome: Outcome, fractions: tuple[float, ...]) -> list[Section]:
+    """Accuracy of every arm with both intervals, by speaker (numbered, not named), and the confusions."""
+    rows = []
+    for arm in outcome.arms():
+        for fraction in fractions:
+            hits = outcome.hits(arm, fraction)
+            rows.append((_floor_name(arm), f"{100 * fraction:g} %", str(interval(hits, outcome.speaker)), str(mean_interval(hits))))
+    found = [Section("Every arm", "The second interval draws recordings and not speakers: it says nothing of new voices.",
+                     ("arm", "labels", "accuracy", "over recordings"), tuple(rows))]  # fmt: skip
+    speakers = sorted(set(outcome.speaker) - {""})
+    if len(speakers) > 1:
+        by = [
+            (f"speaker {i + 1}", int((outcome.speaker == s).sum()), *(f"{outcome.hits(arm, 1.0)[outcome.speaker == s].mean():.3f}" for arm in outcome.arms()))
+            for i, s in enumerate(speakers[:40])
+        ]  # fmt: skip
+        found.append(Section("By held-out speaker, all labels", "", ("", "recordings", *map(_floor_name, outcome.arms())), tuple(by)))
+    return [*found, *_confusions(outcome)]
+
+
+def _confusions(outcome: Outcome, most: int = 8) -> list[Section]:
+    said = outcome.said[PRETRAINED][1.0][0]
+    wrong = said != outcome.truth
+    pairs, counts = np.unique(np.stack([outcome.truth[wrong], said[wrong]]), axis=1, return_counts=True) if wrong.any() else ([], [])
+    order = np.argsort(counts)[::-1][:most]
+    rows = tuple((str(pairs[0][i]), str(pairs[1][i]), int(counts[i])) for i in order)
+    return [Section("Most frequent confusions", "Of the frozen features with all labels.", ("said", "heard as", "times"), rows)] if rows else []

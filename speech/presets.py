@@ -1,0 +1,82 @@
+"""Named recipes: functions that give one frozen dataclass, reachable whole by `--set key=value`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from core.errors import UserError
+from core.training import TrainConfig
+from speech.audio import ReadConfig
+from speech.encoders import EncoderConfig
+from speech.features import MelConfig, Norm
+from speech.pretext import QuantiserConfig, ViewConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that pretraining needs; saved in the run as JSON.
+
+    Attributes:
+        method: `simclr` stretches every recording to `views.frames`; `bestrq` keeps its length.
+        norm: of the log-mel that the encoder reads.
+        tracts: an embedding is the mean over these vocal-tract factors of the recording.
+        max_frames: longer recordings are cut (at random in training, to the last frames in embedding).
+    """
+
+    method: Literal["simclr", "bestrq"] = "simclr"
+    read: ReadConfig = field(default_factory=ReadConfig)
+    mel: MelConfig = field(default_factory=MelConfig)
+    norm: Norm = "utterance"
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    views: ViewConfig = field(default_factory=ViewConfig)
+    quantiser: QuantiserConfig = field(default_factory=QuantiserConfig)
+    temperature: float = 0.2
+    batch_size: int = 256
+    tracts: tuple[float, ...] = (1.0,)
+    max_frames: int = 400
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=400, lr=2e-3, weight_decay=1e-4))
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0 or self.batch_size < 2 or self.max_frames < 8 or not self.tracts:
+            raise UserError("not a usable recipe", where="recipe", mend="temperature above 0, batch_size ≥ 2, max_frames ≥ 8, tracts")
+        if self.method == "bestrq" and self.encoder.kind != "transformer":
+            raise UserError("bestrq hides tokens, which a convolutional net has not", where="encoder.kind", mend="use transformer")
+        if self.method == "simclr" and self.encoder.kind == "convnet" and self.views.frames // 8 < self.encoder.segments:
+            raise UserError("more segments than the net has places in time", where="views.frames", mend="raise it or lower segments")
+
+
+def simclr() -> Recipe:
+    """SimCLR on views that change the voice and keep the word, with the convolutional net.
+
+    `tacit-speech pretrain --data fsdd --method simclr --out RUN --minutes 2`.
+    """
+    return Recipe()
+
+
+def bestrq() -> Recipe:
+    """BEST-RQ: predict the random-projection codes of hidden frames, with FrameStem and a Transformer.
+
+    `tacit-speech pretrain --data fsdd --method bestrq --out RUN --minutes 2`.
+    """
+    return Recipe(
+        method="bestrq",
+        encoder=EncoderConfig(kind="transformer"),
+        batch_size=64,
+        train=TrainConfig(steps=800, lr=1e-3, weight_decay=0.01),
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"simclr": simclr, "bestrq": bestrq}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        UserError: no such recipe.
+    """
+    if name not in RECIPES:
+        raise UserError(f"method '{name}' is not known here", where="--method", mend=f"choose from {', '.join(RECIPES)}")
+    return RECIPES[name]()
