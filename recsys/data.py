@@ -161,7 +161,7 @@ def from_frame(
     if rows - len(events) > limits.bad * rows and not keep_empty:
         raise UserError(
             f"{rows - len(events)} of {rows} rows had to be set aside ({quarantine.summary()})", where=where,
-            mend="mend the data, see `check`, or raise --limits.bad",
+            mend="mend the data, see `check`, or raise --max-bad",
         )  # fmt: skip
     catalogue = catalogue or Categories.fit(events["item"])
     _, first, counts = np.unique(events["user"].to_numpy(), return_index=True, return_counts=True)
@@ -191,7 +191,7 @@ def _named(frame: pd.DataFrame, name: str, usual: tuple[str, ...], flag: str, wh
         return found[0]
     have = ", ".join(map(str, frame.columns[:12]))
     looked = name or ", ".join(usual)
-    raise UserError(f"no {flag} column ({looked}) among: {have}", where=where, mend=f"name it with --columns.{flag}")
+    raise UserError(f"no {flag} column ({looked}) among: {have}", where=where, mend=f"name it with --{flag}")
 
 
 def _text(column: pd.Series) -> pd.Series:

@@ -1,7 +1,8 @@
 """Sessions with planted structure: latent intents, and an order inside each intent that only a sequence model can use.
 
-The catalogue falls into intents (clusters). Inside an intent every item has a few likely successors, drawn at random, so that
-who follows whom is no symmetric likeness: items bought together point to the cluster, the order points to the next item.
+The catalogue falls into intents (a camera to buy, a baby to come). An intent has stages, which a session passes in order
+(body, lens, bag, filter, …, and again), and each stage a few items; every item has favourite successors in the next stage.
+Who counts which items occur together finds the intents and the favourites. Who reads the order also knows the stage.
 """
 
 from __future__ import annotations
@@ -23,18 +24,22 @@ class World:
 
     Attributes:
         users: sessions to make, one a user.
-        intents: clusters of items; items: items in each.
-        successors: likely next items of each item; follow: chance that one of them comes next.
+        intents, stages, items: intents, stages of each, items of each stage.
+        follow: chance that a favourite successor comes next; otherwise it is any item of the next stage, or
+        stray: chance of an item of any stage instead.
+        favourites: successors of each item in the next stage.
         switch: chance that the intent changes at a step.
         shortest, longest: events of a session, drawn evenly.
     """
 
-    users: int = 2000
-    intents: int = 20
-    items: int = 25
-    successors: int = 2
-    follow: float = 0.8
-    switch: float = 0.05
+    users: int = 3000
+    intents: int = 12
+    stages: int = 8
+    items: int = 5
+    favourites: int = 1
+    follow: float = 0.4
+    stray: float = 0.1
+    switch: float = 0.03
     shortest: int = 4
     longest: int = 12
 
@@ -42,55 +47,59 @@ class World:
         if self.users < 2:
             raise UserError(f"{self.users} users", where="--size", mend="make at least 2")
 
+    @property
+    def catalogue(self) -> int:
+        """Items in all."""
+        return self.intents * self.stages * self.items
 
-def successor_table(world: World, seed: int) -> NDArray[np.int64]:
-    """(intents · items, successors): the items that tend to follow each item, all of its own intent."""
+
+def place(world: World, intent: NDArray, stage: NDArray, item: NDArray) -> NDArray[np.int64]:
+    """Number of an item in the catalogue; stages go round."""
+    return (intent * world.stages + stage % world.stages) * world.items + item
+
+
+def favourites(world: World, seed: int) -> NDArray[np.int64]:
+    """(catalogue, favourites): the items of the next stage that tend to follow each item."""
     generator = np.random.default_rng([seed, 1])
-    noise = generator.random((world.intents, world.items, world.items))
-    noise[:, np.arange(world.items), np.arange(world.items)] = 2.0  # no item follows itself
-    picked = noise.argsort(-1)[..., : world.successors]
-    return (picked + np.arange(world.intents)[:, None, None] * world.items).reshape(-1, world.successors)
+    picked = generator.random((world.catalogue, world.items)).argsort(1)[:, : world.favourites]
+    number = np.arange(world.catalogue)
+    stage, intent = number // world.items % world.stages, number // (world.items * world.stages)
+    return place(world, intent[:, None], stage[:, None] + 1, picked)
 
 
 def generate(world: World, seed: int = 0) -> pd.DataFrame:
     """Interactions `user_id, item_id, timestamp` (seconds since 1970), in time order.
 
-    An item comes once a session: a step that would repeat one is drawn again, and left out where that fails too.
+    An item comes once a session: a step that would repeat one is left out.
     """
-    follows = successor_table(world, seed)
+    follows = favourites(world, seed)
     generator = np.random.default_rng([seed, 2])
-    users = world.users
-    popular = generator.permutation(world.items).argsort() + 1.0
-    weight = np.cumsum(1 / popular) / (1 / popular).sum()  # inside an intent some items are more popular (Zipf)
-    length = generator.integers(world.shortest, world.longest + 1, users)
+    users, steps = world.users, world.longest
+    share = 1 / np.arange(1.0, world.items + 1)  # inside a stage some items are more popular (Zipf)
+    length = generator.integers(world.shortest, steps + 1, users)
     intent = generator.integers(0, world.intents, users)
-    place = np.zeros((users, world.longest), dtype=np.int64)
-    fresh = np.zeros((users, world.longest), dtype=bool)
-
-    def any_item() -> NDArray[np.int64]:
-        return intent * world.items + np.searchsorted(weight, generator.random(users)).clip(max=world.items - 1)
-
-    place[:, 0], fresh[:, 0] = any_item(), True
-    for step in range(1, world.longest):
-        before = place[:, step - 1]
+    stage = generator.integers(0, world.stages, users)
+    path = np.zeros((users, steps), dtype=np.int64)
+    fresh = np.ones((users, steps), dtype=bool)
+    for step in range(steps):
         change = generator.random(users) < world.switch
+        stray = generator.random(users) < world.stray
         intent = np.where(change, generator.integers(0, world.intents, users), intent)
-        follow = ~change & (generator.random(users) < world.follow)
-        chosen = np.where(follow, follows[before, generator.integers(0, world.successors, users)], any_item())
-        for _ in range(4):  # the other successor, or another item of the intent
-            repeat = (place[:, :step] == chosen[:, None]).any(1)
-            other = np.where(follow, follows[before, generator.integers(0, world.successors, users)], any_item())
-            chosen = np.where(repeat, other, chosen)
-        repeat = (place[:, :step] == chosen[:, None]).any(1)
-        fresh[:, step] = ~repeat
-        place[:, step] = np.where(repeat, before, chosen)
+        stage = np.where(change | stray, generator.integers(0, world.stages, users), stage + 1)
+        item = np.searchsorted(np.cumsum(share / share.sum())[:-1], generator.random(users), side="right")
+        chosen = place(world, intent, stage, item)
+        if step:
+            follow = ~change & ~stray & (generator.random(users) < world.follow)
+            favourite = follows[path[:, step - 1], generator.integers(0, world.favourites, users)]
+            chosen = np.where(follow, favourite, chosen)
+            fresh[:, step] = ~((path[:, :step] == chosen[:, None]) & fresh[:, :step]).any(1)
+        path[:, step] = chosen
     start = 1_700_000_000 + generator.integers(0, 30 * 86_400, users)
-    gap = generator.exponential(45.0, (users, world.longest)).astype(np.int64) + 1
+    gap = generator.exponential(45.0, (users, steps)).astype(np.int64) + 1
     time = start[:, None] + gap.cumsum(1)
-    keep = fresh & (np.arange(world.longest) < length[:, None])
-    names = np.array([f"i{number:06d}" for number in generator.permutation(world.intents * world.items)], dtype=object)
-    rows = np.nonzero(keep)[0]
-    table = pd.DataFrame({"user_id": rows + 1, "item_id": names[place[keep]], "timestamp": time[keep]})
+    keep = fresh & (np.arange(steps) < length[:, None])
+    names = np.array([f"i{number:06d}" for number in generator.permutation(world.catalogue)], dtype=object)
+    table = pd.DataFrame({"user_id": np.nonzero(keep)[0] + 1, "item_id": names[path[keep]], "timestamp": time[keep]})
     return table.sort_values("timestamp", kind="stable").reset_index(drop=True)
 
 

@@ -1,0 +1,323 @@
+"""The commands of the recommender. Each is a frozen dataclass; heavy libraries are imported when a command runs, not before."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from core.cli import main as run_commands
+
+if TYPE_CHECKING:
+    from recsys.data import Columns, Limits, Loaded
+    from recsys.estimators import SessionRecommender
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Table:
+    """How the data's table is read.
+
+    Attributes:
+        user: column of the user or session; empty takes the first of user_id, session_id, user, session, ….
+        item: column of the item; empty takes item_id, item, product_id, ….
+        time: column of the time; empty takes timestamp, time, ts, …; `row` takes the rows' own order.
+        items: column of item lists, where the data hold one row a user.
+        longest: events of a session beyond which its earlier ones are set aside.
+        max_bad: share of the rows that may be set aside before the command fails.
+    """
+
+    user: str = ""
+    item: str = ""
+    time: str = ""
+    items: str = "items"
+    longest: int = 1000
+    max_bad: float = 0.5
+
+    def columns(self) -> Columns:
+        from recsys.data import Columns
+
+        return Columns(self.user, self.item, self.time, self.items)
+
+    def limits(self) -> Limits:
+        from recsys.data import Limits
+
+        return Limits(self.longest, self.max_bad)
+
+
+def _load(data: str, table: Table, model: SessionRecommender | None = None, keep_empty: bool = False) -> Loaded:
+    """The data, with a line about what was set aside."""
+    from recsys.data import load
+
+    catalogue = None if model is None else model.catalogue_
+    loaded = load(data, table.columns(), table.limits(), catalogue, keep_empty)
+    if len(loaded.quarantine):
+        say(f"{loaded.quarantine.summary()}; `check` lists them")
+    return loaded
+
+
+def _run(run: Path, device: str) -> SessionRecommender:
+    from recsys.estimators import SessionRecommender
+
+    model = SessionRecommender.load(run)
+    model.device = device
+    return model
+
+
+@dataclass(frozen=True)
+class Synth:
+    """Generate sessions with planted intents and stages: interactions.csv or .parquet.
+
+    Attributes:
+        out: folder.
+        size: sessions, one a user.
+        seed: equal seeds give equal files.
+        format: of the file.
+    """
+
+    out: Path
+    size: int = 3000
+    seed: int = 0
+    format: Literal["csv", "parquet"] = "csv"
+
+    def run(self) -> None:
+        from recsys.synthetic import World, write
+
+        path = write(self.out, World(users=self.size), self.seed, self.format)
+        print(f"{self.size} sessions: {path}")
+
+
+@dataclass(frozen=True)
+class Check:
+    """Read the data, say what is wrong and where, write quarantine.csv; exit 1 where nothing usable is left.
+
+    Attributes:
+        data: csv, parquet, folder, or a known name (beauty, sports, toys).
+        out: folder for quarantine.csv.
+        table: columns and limits.
+    """
+
+    data: str
+    out: Path = Path(".")
+    table: Annotated[Table, tyro.conf.arg(name="")] = field(default_factory=Table)
+
+    def run(self) -> int:
+        from recsys.data import Limits, load
+
+        loaded = load(self.data, self.table.columns(), Limits(self.table.longest, 1.0), keep_empty=True)
+        sequences, quarantine = loaded.sequences, loaded.quarantine
+        lengths = sequences.lengths
+        print(
+            f"{loaded.rows} events read: {(lengths > 0).sum()} users or sessions, {sequences.n_items} items, "
+            f"{len(sequences.items)} events usable, {(lengths >= 3).sum()} users with the 3 that evaluation needs"
+        )
+        for reason, count in quarantine.counts().items():
+            print(f"  {count} × {reason}")
+        if len(quarantine):
+            print(f"each with its row: {quarantine.write(self.out / 'quarantine.csv')}")
+        return 0 if len(sequences.items) else 1
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Learn from sequences without labels and write a run folder.
+
+    Attributes:
+        data: csv, parquet, folder, or a known name (beauty, sports, toys).
+        out: the run folder; an interrupted run of the same settings goes on where it stopped.
+        method: next (guess the next item, SASRec) or bert4rec (guess masked items).
+        minutes: wall time; or
+        steps: optimizer steps. The preset's own budget where neither is given.
+        seed: of weights and batches.
+        device: cpu, cuda, ….
+        hold_out: last events of each user that training never sees: 2 for `evaluate`, 0 for production.
+        set: key=value settings of the preset, such as model.dim=128 or train.lr=0.002.
+        table: columns and limits.
+    """
+
+    data: str
+    out: Path
+    method: Literal["next", "bert4rec"] = "next"
+    minutes: float | None = None
+    steps: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+    hold_out: int = 2
+    set: tuple[str, ...] = ()
+    table: Annotated[Table, tyro.conf.arg(name="")] = field(default_factory=Table)
+
+    def run(self) -> None:
+        from core.datasets import sha256
+        from recsys.estimators import SessionRecommender
+
+        loaded = _load(self.data, self.table)
+        model = SessionRecommender(
+            self.method, self.minutes, self.steps, self.seed, self.device, self.hold_out, self.set, self.table.columns()
+        )
+        model.fit_sequences(loaded.sequences, self.out, say, sha256(loaded.file))
+        model.save(self.out)
+        print(f"{model.steps_spent()} steps in {model.minutes_spent():.1f} minutes: {self.out}")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Rank each user's last item among all items, beside the floors; write evaluation.json and report.html.
+
+    Attributes:
+        run: run folder.
+        data: the data of the run (trained with --hold-out 2), or other data over the same catalogue.
+        out: folder.
+        fractions: shares of the users on which the model is trained from scratch, for the curve.
+        draws: draws of users at each fraction.
+        seed: of draws and intervals.
+        device: cpu, cuda, ….
+        table: columns and limits.
+    """
+
+    run_folder: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    out: Path
+    fractions: tuple[float, ...] = (0.1,)
+    draws: int = 3
+    seed: int = 0
+    device: str = "cpu"
+    table: Annotated[Table, tyro.conf.arg(name="")] = field(default_factory=Table)
+
+    def run(self) -> None:
+        from core.datasets import sha256
+        from recsys.evaluation import MAIN, evaluate
+
+        model = _run(self.run_folder, self.device)
+        loaded = _load(self.data, self.table, model)
+        result = evaluate(
+            model, loaded.sequences, data=sha256(loaded.file), fractions=self.fractions, draws=self.draws, seed=self.seed, note=say,
+        )  # fmt: skip
+        result.protocol["set aside"] = loaded.quarantine.summary()
+        path = result.write(self.out)
+        print(f"{MAIN} {result.metrics[MAIN]}")
+        for name, metrics in result.floors.items():
+            print(f"  {name} {metrics[MAIN]}")
+        for name, answer in result.answers.items():
+            print(f"{name}: {answer.verdict}, {answer.estimate} ({answer.detail})")
+        print(f"report: {path}")
+
+
+@dataclass(frozen=True)
+class Recommend:
+    """The likeliest next items of every user or session in new data: csv or parquet.
+
+    Items that the run never saw are dropped from a history, an empty history gets the most popular items, and both are
+    said in the column `note`.
+
+    Attributes:
+        run: run folder.
+        data: csv, parquet or folder.
+        out: file to write, .csv or .parquet.
+        k: items a user.
+        repeat: items of the history may come again.
+        device: cpu, cuda, ….
+        table: columns and limits.
+    """
+
+    run_folder: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    out: Path = Path("recommendations.csv")
+    k: int = 10
+    repeat: bool = False
+    device: str = "cpu"
+    table: Annotated[Table, tyro.conf.arg(name="")] = field(default_factory=Table)
+
+    def run(self) -> None:
+        from recsys.tables import write_table
+
+        model = _run(self.run_folder, self.device)
+        loaded = _load(self.data, self.table, model, keep_empty=True)
+        found = model.recommend_sequences(loaded.sequences, self.k, repeat=self.repeat)
+        write_table(found, self.out)
+        first = found[found["rank"] == 1]
+        print(f"{len(found)} recommendations for {len(first)} users: {self.out}")
+        for note, count in first["note"].value_counts().items():
+            if note:
+                print(f"  {count} × {note}")
+
+
+@dataclass(frozen=True)
+class Embed:
+    """A vector for every user or session: parquet or csv, one row each; empty where no item is known.
+
+    Attributes:
+        run: run folder.
+        data: csv, parquet or folder.
+        out: file to write, .parquet or .csv.
+        device: cpu, cuda, ….
+        table: columns and limits.
+    """
+
+    run_folder: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    out: Path = Path("embeddings.parquet")
+    device: str = "cpu"
+    table: Annotated[Table, tyro.conf.arg(name="")] = field(default_factory=Table)
+
+    def run(self) -> None:
+        from recsys.tables import write_table
+
+        model = _run(self.run_folder, self.device)
+        loaded = _load(self.data, self.table, model, keep_empty=True)
+        found = model.embed_sequences(loaded.sequences)
+        write_table(found.reset_index(), self.out)
+        lost = int(found["e0"].isna().sum())
+        print(
+            f"{len(found)} vectors of {found.shape[1]} numbers: {self.out}"
+            + (f" ({lost} without a known item)" if lost else "")
+        )
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The benchmark on public data; resumable, writes results.json. `--only smoke` is a short check with exit code 1 on failure.
+
+    Attributes:
+        only: one test; empty runs all but the smoke.
+        minutes: of pretraining, each.
+        out: folder.
+        seeds: runs of each test.
+        device: cpu, cuda, ….
+    """
+
+    only: Literal["", "beauty", "sports", "toys", "bert4rec", "users", "smoke"] = ""
+    minutes: float = 10.0
+    out: Path = Path("bench/recsys")
+    seeds: int = 3
+    device: str = "cpu"
+
+    def run(self) -> int:
+        from recsys.benchmark import bench, smoke
+
+        if self.only == "smoke":
+            return smoke(self.device)
+        print(f"results: {bench(self.out, self.only, self.minutes, self.seeds, self.device)}")
+        return 0
+
+
+COMMANDS: dict[str, type] = {
+    "synth": Synth,
+    "check": Check,
+    "pretrain": Pretrain,
+    "evaluate": Evaluate,
+    "recommend": Recommend,
+    "embed": Embed,
+    "bench": Bench,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`tacit-recsys`."""
+    run_commands("recsys", COMMANDS, "Recommenders from click logs: pretrain, evaluate honestly, recommend.", argv)

@@ -1,0 +1,301 @@
+"""What analysts import: a recommender for sessions and users, pandas in and out. The commands call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from core.batches import SequenceBatches
+from core.codec import FIRST, MASKED, UNKNOWN, Categories
+from core.config import from_dict, settings, to_dict
+from core.errors import UserError
+from core.estimator import PretrainedEncoder
+from core.methods import Autoregressive, MaskedPrediction
+from core.methods.base import Method
+from core.pretext import Pretext
+from core.tokens import to_device
+from core.training import History, resolve_device
+from recsys.data import Columns, Limits, check_catalogue, from_frame
+from recsys.encoders import build_encoder, build_heads
+from recsys.presets import Recipe, recipe
+from recsys.pretext import MaskedItems, next_item
+from recsys.ranking import exclude
+from recsys.sequences import Sequences
+
+SEEN, DROPPED, EMPTY, SHORT = "", "unseen items dropped", "no known item: popularity", "catalogue exhausted"
+
+
+class SessionRecommender(PretrainedEncoder):
+    """Pretrains on item sequences, recommends what comes next, and gives a vector for each sequence.
+
+    Args:
+        method: a preset, `next` (SASRec) or `bert4rec`.
+        minutes, steps: how long to train, one of them; both None takes the preset's.
+        seed: of weights and batches.
+        device: `cpu`, `cuda`, ….
+        hold_out: last events of each user that training never sees; 2 is what `evaluate` needs, 0 is for production.
+        changes: `key=value` settings of the preset.
+        columns: names of the columns of the tables.
+
+    Example:
+        >>> model = SessionRecommender(minutes=5).fit(clicks)      # user_id, item_id, timestamp
+        >>> model.recommend(new_clicks, k=10)                      # user, rank, item, score, note
+        >>> model.transform(new_clicks)                            # one vector a user
+    """
+
+    domain: ClassVar[str] = "recsys"
+
+    def __init__(
+        self,
+        method: str = "next",
+        minutes: float | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        hold_out: int = 0,
+        changes: Sequence[str] = (),
+        columns: Columns | None = None,
+    ) -> None:
+        self.method = method
+        self.minutes = minutes
+        self.steps = steps
+        self.seed = seed
+        self.device = device
+        self.hold_out = hold_out
+        self.changes = changes
+        self.columns = columns
+
+    # fitting
+
+    def recipe(self) -> Recipe:
+        """The preset with this estimator's budget, seed, device and changes."""
+        if self.minutes is not None and self.steps is not None:
+            raise UserError("both minutes and steps are given", where="train", mend="give one of them")
+        chosen = recipe(self.method)
+        train = chosen.train
+        if self.steps is not None:
+            train = replace(train, steps=self.steps, minutes=None)
+        if self.minutes is not None:
+            train = replace(train, minutes=self.minutes, steps=None)
+        train = replace(train, seed=self.seed, device=self.device)
+        return settings(replace(chosen, train=train), list(self.changes))
+
+    def fit(self, X: pd.DataFrame, y: None = None) -> Self:
+        """Train on a table of interactions: user, item, time (see `recsys.data`); rows that cannot be used are set aside.
+
+        Raises:
+            UserError: see `recsys.data.from_frame`; one item only; no sequence of two events.
+        """
+        return self.fit_sequences(from_frame(X, self.columns).sequences)
+
+    def fit_sequences(
+        self,
+        sequences: Sequences,
+        out: str | Path | None = None,
+        note: Callable[[str], None] | None = None,
+        data: str = "",
+        chosen: Recipe | None = None,
+    ) -> Self:
+        """Train on sequences.
+
+        Args:
+            out: the run folder to be; a run interrupted there goes on where it stopped.
+            note: where progress lines go.
+            data: digest of the data's file, kept so that `evaluate` knows whether it was trained on.
+            chosen: a recipe to take instead of the preset and its changes.
+        """
+        check_catalogue(sequences)
+        chosen = chosen or self.recipe()
+        train = without_last(sequences, self.hold_out)
+        if (train.lengths >= 2).sum() < 2:
+            raise UserError(
+                f"fewer than 2 sequences have 2 events or more after the last {self.hold_out} are held out",
+                where="data", mend="give longer sequences, or --hold-out 0",
+            )  # fmt: skip
+        self._prepare(chosen, sequences.catalogue, popularity(train), self.hold_out, data)
+        method, pretext = self._method()
+        batches = SequenceBatches(
+            train.ragged(), chosen.batch_size, chosen.train.seed, chosen.model.length + 1, crop="last", min_length=2
+        )
+        self.pretrain(method, batches, pretext, chosen.train, out, note)
+        return self
+
+    def _prepare(self, chosen: Recipe, catalogue: Categories, counts: NDArray, hold_out: int, data: str) -> None:
+        """Fresh weights of the right shapes, drawn from the recipe's seed."""
+        self.recipe_, self.catalogue_, self.popularity_ = chosen, catalogue, np.asarray(counts, dtype=np.int64)
+        self.hold_out_, self.data_ = hold_out, data
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(chosen.train.seed)
+            self.encoder_ = build_encoder(catalogue.size, chosen.model, causal=chosen.pretext == "next")
+            self.heads_ = build_heads(self.encoder_, chosen.model, self.popularity_)
+
+    def _method(self) -> tuple[Method, Pretext]:
+        if self.recipe_.pretext == "next":
+            return Autoregressive(self.encoder_, self.heads_), next_item
+        masks = MaskedItems(self.recipe_.mask_ratio, self.recipe_.mask_last)
+        return MaskedPrediction(self.encoder_, self.heads_), masks
+
+    # the run folder
+
+    def describe(self) -> dict[str, Any]:
+        """All that `build` needs, as plain JSON: recipe, catalogue and its popularity; no user."""
+        return {
+            "recipe": to_dict(self.recipe_),
+            "catalogue": list(self.catalogue_.values),
+            "popularity": self.popularity_.tolist(),
+            "hold_out": self.hold_out_,
+            "data": self.data_,
+            "method": self.method,
+            "steps": self.steps_spent(),
+            "minutes": round(self.minutes_spent(), 3),
+        }
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> Self:
+        chosen = from_dict(Recipe, config["recipe"])
+        catalogue = Categories(tuple(config["catalogue"]))
+        if len(config["popularity"]) != len(catalogue.values):
+            raise UserError("the run's catalogue and popularity differ in length", mend="pretrain again")
+        new = cls(method=config["method"], seed=chosen.train.seed, hold_out=config["hold_out"])
+        new._prepare(chosen, catalogue, np.array(config["popularity"]), config["hold_out"], config["data"])
+        new.history_ = History(steps=int(config["steps"]), seconds=60 * float(config["minutes"]))
+        return new
+
+    def steps_spent(self) -> int:
+        """Optimizer steps of the training."""
+        return self.history_.steps if hasattr(self, "history_") else 0
+
+    def minutes_spent(self) -> float:
+        """Wall time of the training, in minutes."""
+        return self.history_.seconds / 60 if hasattr(self, "history_") else 0.0
+
+    # use
+
+    def sequences(self, X: pd.DataFrame) -> Sequences:
+        """A table's sequences over this model's catalogue; users of whom nothing usable is left keep an empty one."""
+        self._check_fitted()
+        return from_frame(X, self.columns, Limits(), self.catalogue_, keep_empty=True).sequences
+
+    def hidden(self, history: Sequences, batch: int = 256) -> NDArray[np.float32]:
+        """The encoder's state after the last known item (N, dim); NaN for a sequence without any."""
+        self._check_fitted()
+        device = resolve_device(self.device)
+        self.encoder_.to(device).eval()
+        length, masked = self.recipe_.model.length, self.recipe_.pretext == "masked"
+        known = history.known().last(length)
+        result = np.full((len(known), self.encoder_.dim), np.nan, dtype=np.float32)
+        order = np.argsort(known.lengths, kind="stable")
+        order = order[known.lengths[order] > 0]
+        ragged = (_with_mask(known) if masked else known).ragged()
+        with torch.no_grad():
+            for start in range(0, len(order), batch):
+                rows = order[start : start + batch]
+                given = to_device(ragged.padded(rows, length + 1), device)
+                result[rows] = self.encoder_.embed(given).float().cpu().numpy()
+        return result
+
+    def scores(self, history: Sequences) -> NDArray[np.float32]:
+        """Log-probability (N, items) of each item coming next; a sequence without a known item gets popularity's."""
+        hidden = self.hidden(history)
+        device = resolve_device(self.device)
+        empty = np.isnan(hidden[:, 0])
+        result = np.empty((len(hidden), self.catalogue_.size - FIRST), dtype=np.float32)
+        result[empty] = np.log((self.popularity_ + 0.5) / (self.popularity_ + 0.5).sum())
+        if not empty.all():
+            head = self.heads_["item"].to(device).eval()  # type: ignore[index]
+            with torch.no_grad():
+                found = head.log_probs(torch.from_numpy(hidden[~empty]).to(device))[:, FIRST:]
+            result[~empty] = found.cpu().numpy()
+        return result
+
+    def recommend(self, X: pd.DataFrame, k: int = 10, *, repeat: bool = False) -> pd.DataFrame:
+        """The `k` likeliest next items of every user in a table of interactions.
+
+        Items that training never saw are dropped from the history; users without any known item get the most popular
+        ones. Both are said in `note`, and so is a catalogue that ends before `k`.
+
+        Args:
+            X: user, item, time; see `recsys.data`.
+            repeat: whether items of the history may be recommended again.
+
+        Returns:
+            Rows `user, rank (from 1), item, score (log-probability), note`.
+        """
+        return self.recommend_sequences(self.sequences(X), k, repeat=repeat)
+
+    def recommend_sequences(
+        self, history: Sequences, k: int = 10, *, repeat: bool = False, batch: int = 512
+    ) -> pd.DataFrame:
+        """As `recommend`, for sequences."""
+        if k < 1:
+            raise UserError(f"k is {k}", where="--k", mend="ask for 1 item or more")
+        unknown = np.bincount(history.rows()[history.items <= UNKNOWN], minlength=len(history))
+        known = history.lengths - unknown
+        parts = []
+        for start in range(0, len(history), batch):
+            rows = np.arange(start, min(start + batch, len(history)))
+            part = history.select(rows)
+            scores = self.scores(part)
+            if not repeat:
+                scores = exclude(scores, part)
+            top = np.argsort(-scores, axis=1, kind="stable")[:, :k]  # (B, k): equal scores in the catalogue's order
+            values = np.take_along_axis(scores, top, 1)
+            offered = np.isfinite(values)
+            user, place = np.nonzero(offered)
+            note = np.where(unknown[rows] > 0, DROPPED, SEEN)
+            note = np.where(known[rows] == 0, EMPTY, note)
+            short = offered.sum(1) < k
+            note = np.where(short, [f"{n}; {SHORT}" if n else SHORT for n in note], note)
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "user": part.keys[user],
+                        "rank": place + 1,
+                        "item": self.catalogue_.decode(top[user, place] + FIRST),
+                        "score": values[user, place],
+                        "note": note[user],
+                    }
+                )
+            )
+        return pd.concat(parts, ignore_index=True)
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """One row a user, in the order of `sequences(X)`: its vector, columns `e0 …`; NaN where no item is known."""
+        return self.embed_sequences(self.sequences(X))
+
+    def embed_sequences(self, history: Sequences) -> pd.DataFrame:
+        """As `transform`, for sequences."""
+        hidden = self.hidden(history)
+        return pd.DataFrame(
+            hidden, columns=[f"e{i}" for i in range(hidden.shape[1])], index=pd.Index(history.keys, name="user")
+        )
+
+
+def without_last(sequences: Sequences, count: int) -> Sequences:
+    """Sequences without their last `count` events, as leave-one-out trains: those of fewer than 3 events stay whole."""
+    if count not in (0, 2):
+        raise UserError(
+            f"--hold-out is {count}", where="pretrain", mend="use 2 (validation and test item) or 0 (production)"
+        )
+    spare = np.where(sequences.lengths >= 3, count, 0)
+    return sequences.window(sequences.offsets[:-1], sequences.offsets[1:] - spare)
+
+
+def popularity(sequences: Sequences) -> NDArray[np.int64]:
+    """How often each item of the catalogue occurs, (items,)."""
+    return np.bincount(sequences.items[sequences.items >= FIRST] - FIRST, minlength=sequences.n_items)
+
+
+def _with_mask(sequences: Sequences) -> Sequences:
+    """Each sequence with a masked item behind it: the place that a masked model is asked about."""
+    ends = sequences.offsets[1:]
+    return replace(
+        sequences, items=np.insert(sequences.items, ends, MASKED), offsets=sequences.offsets + np.arange(len(ends) + 1)
+    )

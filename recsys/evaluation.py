@@ -1,0 +1,276 @@
+"""The recommender's protocol: leave one out, every item ranked, floors tuned, three answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.codec import FIRST
+from core.errors import UserError
+from core.evaluation import Answer, Evaluation, Section, answer, labels_saved
+from core.probes import label_subset
+from core.statistics import Estimate, mean_interval
+from recsys.baselines import ItemKNN, Popularity, SessionKNN
+from recsys.estimators import SessionRecommender
+from recsys.ranking import Ranking, Scorer, rank_all
+from recsys.sequences import LeaveOneOut, Sequences
+
+MAIN = "ndcg@10"
+GRIDS: dict[str, list[Any]] = {
+    "popularity": [Popularity()],
+    "item_knn": [ItemKNN(shrink=s, half_life=h) for h in (0.3, 1.0, 3.0) for s in (0.0, 20.0)],
+    "session_knn": [SessionKNN(half_life=h, idf=i) for h in (0.3, 1.0, 3.0) for i in (0.0, 1.0)],
+}
+Note = Callable[[str], None]
+
+
+def tuned_floors(split: LeaveOneOut, users: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Each floor with the settings that are best on the validation items of at most `users` users."""
+    rows = np.random.default_rng(seed).permutation(np.flatnonzero(split.validation >= FIRST))[:users]
+    if not len(rows):
+        raise UserError(
+            "no validation item is in the run's catalogue",
+            where="--data",
+            mend="evaluate on data of the same catalogue",
+        )
+    history, target = split.history.select(rows), split.validation[rows]
+
+    def worth(floor: Any) -> float:
+        return float(rank_all(floor.fit(split.train), history, target).per_user(MAIN).mean())
+
+    return {
+        name: max((replace(floor) for floor in grid), key=worth) if len(grid) > 1 else grid[0].fit(split.train)
+        for name, grid in GRIDS.items()
+    }
+
+
+def sparser(split: LeaveOneOut, fraction: float, seed: int) -> Sequences:
+    """The training sequences of a draw of `fraction` of the users; draws of one seed are nested."""
+    rows = label_subset(np.zeros(len(split.train), dtype=np.int64), fraction, seed, least=10)
+    return split.train.select(rows)
+
+
+def from_scratch(
+    model: SessionRecommender, train: Sequences, fraction: float, seed: int, note: Note
+) -> SessionRecommender:
+    """The same recipe trained on `train` alone, `fraction` of the users.
+
+    It gets as many epochs as the run had, twice as many at a tenth of the users, since fewer users need more epochs.
+    """
+    steps = max(20, round(model.steps_spent() * max(fraction, min(0.2, 2 * fraction))))
+    base = model.recipe_
+    chosen = replace(base, train=replace(base.train, steps=steps, minutes=None, seed=seed, device=model.device))
+    return SessionRecommender(model.method, device=model.device).fit_sequences(train, note=note, chosen=chosen)
+
+
+def check_held_out(model: SessionRecommender, data: str) -> str:
+    """A line on what training saw; `UserError` where it saw the answers."""
+    same = bool(data) and data == model.data_
+    if same and model.hold_out_ != 2:
+        raise UserError(
+            "the run was trained on all events of this data, the test items among them", where="--run",
+            mend="pretrain with --hold-out 2, or evaluate on later data",
+        )  # fmt: skip
+    if same:
+        return "the same data without each user's last two events"
+    return "other data; whether they hold events of these users' test items cannot be seen"
+
+
+def evaluate(
+    model: SessionRecommender, sequences: Sequences, *, data: str = "", fractions: Sequence[float] = (0.1,), draws: int = 3,
+    curve_users: int = 5000, seed: int = 0, note: Note = print,
+) -> Evaluation:  # fmt: skip
+    """How well `model` ranks each user's last item among all items, beside the floors.
+
+    Args:
+        model: a trained recommender.
+        sequences: over the model's catalogue (`load(..., catalogue=model.catalogue_)`).
+        data: digest of their file.
+        fractions: shares of the users that a model from scratch gets, besides all of them.
+        draws: draws of users at each fraction.
+        curve_users: users on whom the curve over fractions is measured, at most.
+
+    Raises:
+        UserError: too few long sequences, a catalogue that shares nothing with the run's, or a run that saw the answers.
+    """
+    if not 0 < min(fractions, default=0) < 1 or draws < 1:
+        raise UserError(
+            "the curve needs a fraction below 1 and a draw", where="--fractions", mend="use for example 0.1"
+        )
+    seen = check_held_out(model, data)
+    split = LeaveOneOut.of(sequences)
+    unknown = split.test < FIRST
+    if unknown.all():
+        raise UserError(
+            "no test item is in the run's catalogue", where="--data", mend="evaluate on data of the same catalogue"
+        )
+    split = _rankable(split, ~unknown)
+    note(f"ranking {split.full.n_items} items for {len(split.test)} users")
+    floors = tuned_floors(split, seed=seed)
+    ours = rank_all(model, split.full, split.test)
+    rankings = {name: rank_all(floor, split.full, split.test) for name, floor in floors.items()}
+    rankings["untrained"] = rank_all(model.untrained(seed), split.full, split.test)
+    floor_metrics = {name: ranking.metrics(seed) for name, ranking in rankings.items()}
+    curve, scratch = user_curve(model, floors, split, ours, rankings, fractions, draws, curve_users, seed, note)
+    best = max(rankings, key=lambda name: rankings[name].per_user(MAIN).mean())
+    few = min(fractions)
+    against = paired(ours, rankings[best])
+    pretraining = over_draws(ours.per_user(MAIN)[scratch.rows][None] - scratch.values[few], seed)
+    untrained = paired(ours, rankings["untrained"])
+    return Evaluation(
+        task="recommend each user's next item",
+        protocol={
+            "split": "leave one out: last item test, the one before validation, the rest training; all items ranked, the user's history excluded",
+            "users": len(split.test), "items": split.full.n_items, "events": len(sequences.items),
+            "training saw": seen, "data sha256": data or "not from a file",
+            "test items unknown to the run (left out)": int(unknown.sum()),
+            "steps": model.steps_spent(), "training minutes": round(model.minutes_spent(), 2), "checkpoint": "last step",
+            "history cut to": model.recipe_.model.length,
+            "floors tuned on validation items": {n: _settings(f) for n, f in floors.items() if n != "popularity"},
+            "seeds": {"run": model.recipe_.train.seed, "draws of users": list(range(draws))},
+            "curve measured on users": len(scratch.rows),
+        },
+        main=MAIN,
+        metrics=ours.metrics(seed),
+        floors=floor_metrics,
+        label_curve=curve,
+        answers={
+            "pretraining": answer(
+                pretraining,
+                f"{MAIN}, trained on all users' events minus trained on {few:.0%} of the users ({draws} draws); minus untrained: {untrained}",
+            ),
+            "best_tool": answer(against, f"{MAIN} minus that of {best}, the best of the tuned floors; paired by user"),
+            "labels_saved": users_saved(curve, best, len(split.train), seed),
+        },
+        sections=[_by_length(split, ours, rankings[best], best)],
+    )  # fmt: skip
+
+
+class Scratch:
+    """What models from scratch reached: users measured, and per fraction (draws, users) of the main metric."""
+
+    def __init__(self, rows: NDArray[np.int64]) -> None:
+        self.rows = rows
+        self.values: dict[float, NDArray] = {}
+
+
+def user_curve(
+    model: SessionRecommender, floors: dict[str, Any], split: LeaveOneOut, ours: Ranking, rankings: dict[str, Ranking],
+    fractions: Sequence[float], draws: int, curve_users: int, seed: int, note: Note,
+) -> tuple[list[dict[str, Any]], Scratch]:  # fmt: skip
+    """Rows `{fraction, labels (users), arm, seed, metric, value}`: ours as it is, and everything else fitted on fewer users."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(split.test))[:curve_users])
+    history, target = split.full.select(rows), split.test[rows]
+    result, curve = Scratch(rows), []
+
+    def add(fraction: float, users: int, arm: str, draw: int, values: NDArray) -> None:
+        curve.append(
+            {
+                "fraction": fraction,
+                "labels": users,
+                "arm": arm,
+                "seed": draw,
+                "metric": MAIN,
+                "value": float(values.mean()),
+            }
+        )
+
+    everyone = len(split.train)
+    for draw in range(draws):
+        for fraction in sorted(set(fractions) - {1.0}):
+            part = sparser(split, fraction, draw)
+            note(f"from scratch on {len(part)} of {everyone} users, draw {draw}")
+            twin = from_scratch(model, part, fraction, draw, lambda line: None)
+            arms: dict[str, Scorer] = {
+                "scratch": twin,
+                **{name: replace(floor).fit(part) for name, floor in floors.items()},
+            }
+            for arm, scorer in arms.items():
+                values = rank_all(scorer, history, target).per_user(MAIN)
+                add(fraction, len(part), arm, draw, values)
+                if arm == "scratch":
+                    result.values[fraction] = np.vstack([result.values[fraction], values]) if draw else values[None]
+            add(fraction, len(part), "pretrained", draw, ours.per_user(MAIN)[rows])
+        # on all users, from scratch and pretrained are the same model; the floors have no randomness
+        for arm, ranking in {"pretrained": ours, "scratch": ours, **rankings}.items():
+            add(1.0, everyone, arm, draw, ranking.per_user(MAIN)[rows])
+    return curve, result
+
+
+def paired(ours: Ranking, other: Ranking) -> Estimate:
+    """Mean difference of the main metric, with a bootstrap over users."""
+    return mean_interval(ours.per_user(MAIN) - other.per_user(MAIN))
+
+
+def over_draws(differences: NDArray[np.float64], seed: int = 0, resamples: int = 1000) -> Estimate:
+    """Mean of (draws, users) differences; the bootstrap resamples users and, where there are several, draws."""
+    generator = np.random.default_rng(seed)
+    draws, users = differences.shape
+    means = []
+    for _ in range(resamples):
+        mean = differences[generator.integers(0, draws, draws)].mean(0)
+        means.append(mean[generator.integers(0, users, users)].mean())
+    return Estimate(float(differences.mean()), float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5)))
+
+
+def users_saved(curve: list[dict[str, Any]], floor: str, everyone: int, seed: int = 0) -> Answer:
+    """All users ÷ the users whose events bring the encoder to what the best floor makes of all of them.
+
+    Guessing the next item is both the pretext and the job, so there are no labels to save; what can be saved is users.
+    """
+    whole = [{**row, "arm": "floor"} for row in curve if row["arm"] == floor and row["labels"] == everyone]
+    if floor == "untrained" or not whole:
+        return Answer("not measured", Estimate(np.nan, np.nan, np.nan), "no floor beats chance")
+    needed = labels_saved(
+        [*whole, *(row for row in curve if row["arm"] == "scratch")], MAIN, "floor", "scratch", what="users", seed=seed
+    )
+    share, low, high = needed.estimate.value, needed.estimate.low, needed.estimate.high
+    ours = float(np.mean([row["value"] for row in curve if row["arm"] == "scratch" and row["labels"] == everyone]))
+    if ours < float(np.mean([row["value"] for row in whole])):
+        return Answer(
+            "none: the encoder needs more users than there are",
+            Estimate(np.nan, np.nan, np.nan),
+            f"{MAIN}, against {floor} on all {everyone} users",
+        )
+    least = "at least " if share <= min(row["fraction"] for row in curve) * 1.0001 else ""
+    detail = f"the encoder needs {share:.0%} of the users for the {MAIN} that {floor} reaches with all {everyone}"
+    return Answer(f"{least}{1 / share:.1f}× the users", Estimate(1 / share, 1 / high, 1 / low), detail)
+
+
+def _rankable(split: LeaveOneOut, keep: NDArray) -> LeaveOneOut:
+    """The split with only the users `keep` to rank; training stays whole."""
+    if keep.all():
+        return split
+    rows = np.flatnonzero(keep)
+    return replace(
+        split, history=split.history.select(rows), full=split.full.select(rows),
+        validation=split.validation[rows], test=split.test[rows],
+    )  # fmt: skip
+
+
+def _settings(floor: Any) -> dict[str, Any]:
+    return {key: getattr(floor, key) for key in ("neighbours", "shrink", "half_life", "idf") if hasattr(floor, key)}
+
+
+def _by_length(split: LeaveOneOut, ours: Ranking, other: Ranking, name: str) -> Section:
+    """Where the encoder is better than the best floor: by length of the history."""
+    rows = []
+    lengths = split.full.lengths
+    for low, high in ((1, 4), (5, 9), (10, 10**9)):
+        inside = (lengths >= low) & (lengths <= high)
+        if inside.sum() >= 2:
+            a, b = ours.per_user(MAIN)[inside], other.per_user(MAIN)[inside]
+            label = f"{low} to {high}" if high < 10**9 else f"{low} or more"
+            rows.append(
+                (label, int(inside.sum()), str(mean_interval(a)), str(mean_interval(b)), str(mean_interval(a - b)))
+            )
+    return Section(
+        f"{MAIN} by length of the history",
+        "Differences are paired by user. Coverage is the share of the catalogue that stands in anyone's first ten.",
+        ("events", "users", "encoder", name, "difference"),
+        tuple(rows),
+    )
