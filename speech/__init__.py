@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import core
 
 if getattr(core, "DISTRIBUTION", None) != "tacit":
-    raise ImportError("another package named core stands first on the path; remove it from there, or run tacit-speech")
+    _line = "another package named core stands first on the path; remove it from there, or run tacit-speech"
+    if sys.argv[:1] == ["-m"]:  # `python -m speech` imports this before __main__ could catch anything
+        print(f"tacit-speech: {_line}", file=sys.stderr)
+        sys.exit(2)
+    raise ImportError(_line)
 
 if TYPE_CHECKING:
     from speech.data import read as read_recordings

@@ -61,7 +61,9 @@ def resample(
     return F.grid_sample(mel[:, None], grid, mode="bilinear", padding_mode="border", align_corners=True)[:, 0]
 
 
-def fit_frames(mel: Tensor, pad: Tensor | None, frames: int, hertz: tuple[float, float], stretch: float = 1.0) -> Tensor:
+def fit_frames(
+    mel: Tensor, pad: Tensor | None, frames: int, hertz: tuple[float, float], stretch: float = 1.0
+) -> Tensor:
     """A whole recording in a fixed number of frames, unchanged but for the pace (and a vocal tract where asked)."""
     count = len(mel)
     zero = torch.zeros(count, device=mel.device)

@@ -105,7 +105,9 @@ class Pretrain:
         if self.steps is not None and self.minutes is not None:
             raise UserError("both --steps and --minutes", where="pretrain", mend="give one of them")
         if self.everything and self.fold is not None:
-            raise UserError("--everything holds nothing out, --fold holds one out", where="pretrain", mend="give one of them")
+            raise UserError(
+                "--everything holds nothing out, --fold holds one out", where="pretrain", mend="give one of them"
+            )
         chosen = settings(recipe(self.method), self.set)
         encoder = AudioEncoder(chosen, steps=self.steps, minutes=self.minutes, seed=self.seed, device=self.device)
         recordings = encoder.read(self.data)
@@ -114,7 +116,9 @@ class Pretrain:
         if not self.everything:
             held = split(recordings, self.fold)
             fold = held.fold
-            say(f"{held.words}: {int(held.train.sum())} recordings to learn from, {int(held.test.sum())} kept for the test")
+            say(
+                f"{held.words}: {int(held.train.sum())} recordings to learn from, {int(held.test.sum())} kept for the test"
+            )
             recordings = recordings.select(held.train)
         encoder.fit(recordings, out=self.out, fold=fold, note=say)
         encoder.save(self.out)
@@ -197,7 +201,9 @@ class Finetune:
         say(recordings.summary())
         if self.split is not None:
             if not (recordings.split == self.split).any():
-                raise UserError(f"no recording is in split '{self.split}'", where="split", mend="use one that the data names")
+                raise UserError(
+                    f"no recording is in split '{self.split}'", where="split", mend="use one that the data names"
+                )
             recordings = recordings.select(recordings.split == self.split)
         train = replace(encoder.recipe_.train, steps=None, minutes=self.minutes, device=self.device)
         classifier = AudioClassifier(encoder, tune=self.tune, train=train).fit(recordings, note=say)

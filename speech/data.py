@@ -33,7 +33,12 @@ KNOWN = {
         licence="CC BY-SA 4.0",
     ),
 }
-_COLUMNS = {"file": ("file", "path", "filename"), "label": ("label", "digit"), "speaker": ("speaker",), "split": ("split",)}
+_COLUMNS = {
+    "file": ("file", "path", "filename"),
+    "label": ("label", "digit"),
+    "speaker": ("speaker",),
+    "split": ("split",),
+}
 _METADATA = "metadata.csv"
 _MAX_METADATA = 64 * 1024 * 1024
 Keep = Callable[[Wave], NDArray]
@@ -63,7 +68,9 @@ class Recordings:
     def select(self, rows: NDArray) -> Recordings:
         """The recordings of the row numbers or boolean mask `rows`."""
         rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows)
-        columns = {name: getattr(self, name)[rows] for name in ("names", "seconds", "label", "speaker", "split", "digest")}
+        columns = {
+            name: getattr(self, name)[rows] for name in ("names", "seconds", "label", "speaker", "split", "digest")
+        }
         return replace(self, signals=[self.signals[i] for i in rows], **columns)
 
     def summary(self) -> str:
@@ -172,10 +179,13 @@ def _layout(root: Path) -> tuple[Path | bytes | None, Path | None, list[Path]]:
 
 def _metadata_within(tar: Path) -> bytes | None:
     with _open_tar(tar) as archive:
-        for member in archive:
-            if member.isreg() and member.name.removeprefix("./") == _METADATA and member.size <= _MAX_METADATA:
-                file = archive.extractfile(member)
-                return file.read() if file else None
+        try:
+            for member in archive:
+                if member.isreg() and member.name.removeprefix("./") == _METADATA and member.size <= _MAX_METADATA:
+                    file = archive.extractfile(member)
+                    return file.read() if file else None
+        except (tarfile.TarError, OSError, EOFError):
+            return None  # cut off: `_from_tar` comes to the same place and sets it aside
     return None
 
 
@@ -196,8 +206,8 @@ def _table(metadata: Path | bytes, quarantine: Quarantine) -> dict[str, dict[str
         raise UserError("the table cannot be read", where=where, mend="give a UTF-8 CSV with a header line") from error
     chosen = {key: next((a for a in aliases if a in frame.columns), None) for key, aliases in _COLUMNS.items()}
     if chosen["file"] is None:
-        columns = ", ".join(map(str, frame.columns[:12]))
-        raise UserError(f"no column `file` among: {columns}", where=where, mend="name the column of recordings `file`")
+        there = ", ".join(map(str, frame.columns[:12]))
+        raise UserError(f"no column `file` among: {there}", where=where, mend="name the column of recordings `file`")
     if len(frame) == 0:
         raise UserError("the table has no rows", where=where, mend="list the recordings, one a row")
     columns = {key: frame[name].str.strip() for key, name in chosen.items() if name is not None}
@@ -214,11 +224,13 @@ def _table(metadata: Path | bytes, quarantine: Quarantine) -> dict[str, dict[str
     for name in sorted(conflicts):
         quarantine.add(name, "listed twice with different facts")
     kept = tidy[~tidy["file"].isin(conflicts)].drop_duplicates("file")
-    for position in np.flatnonzero(kept["file"].to_numpy() == ""):
+    for position in kept.index[kept["file"] == ""]:
         quarantine.add(f"row {position + 1}", "no file named")
     kept = kept[kept["file"] != ""]
     table = {str(row["file"]): {str(k): str(v) for k, v in row.items()} for row in kept.to_dict("records")}
-    return table | {name: {"conflict": "yes"} for name in conflicts}
+    for name in conflicts:
+        table[name] = {"conflict": "yes"}
+    return table
 
 
 def _facts(name: str, table: dict[str, dict[str, str]] | None) -> dict[str, str] | None:
@@ -238,7 +250,9 @@ def _plain(name: str) -> str:
     return str(PurePosixPath(name.replace("\\", "/"))) if name else ""
 
 
-def _from_files(files: list[Path], root: Path, config: ReadConfig, quarantine: Quarantine) -> Iterator[tuple[str, bytes]]:
+def _from_files(
+    files: list[Path], root: Path, config: ReadConfig, quarantine: Quarantine
+) -> Iterator[tuple[str, bytes]]:
     folder = (root if root.is_dir() else root.parent).resolve()
     for path in files:
         name = path.relative_to(root if root.is_dir() else root.parent).as_posix()

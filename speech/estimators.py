@@ -120,10 +120,18 @@ class AudioEncoder(PretrainedEncoder):
         s = getattr(self, "recipe_", None) or self.settings()
         width = recordings.signals[0].shape[-1]
         if width != s.mel.bands:
-            raise UserError(f"log-mel of {width} bands where the run has {s.mel.bands}", where="recordings", mend="read them with .read")
+            raise UserError(
+                f"log-mel of {width} bands where the run has {s.mel.bands}",
+                where="recordings",
+                mend="read them with .read",
+            )
         # SimCLR's negatives should differ in more than their length, so it takes no buckets
         return SequenceBatches(
-            Ragged.of(recordings.signals, "mel"), size or s.batch_size, s.train.seed, s.max_frames, bucket=s.method != "simclr"
+            Ragged.of(recordings.signals, "mel"),
+            size or s.batch_size,
+            s.train.seed,
+            s.max_frames,
+            bucket=s.method != "simclr",
         )
 
     def transform(self, X: str | Path | Recordings) -> NDArray[np.float32]:
@@ -142,7 +150,13 @@ class AudioEncoder(PretrainedEncoder):
         return np.array([digest[:16] in seen for digest in recordings.digest], dtype=bool)
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "encoder", "recipe": to_dict(self.recipe_), "fold": self.fold_, "seen": self.seen_, "history": self._history()}
+        return {
+            "kind": "encoder",
+            "recipe": to_dict(self.recipe_),
+            "fold": self.fold_,
+            "seen": self.seen_,
+            "history": self._history(),
+        }
 
     def _history(self) -> dict[str, float]:
         history = getattr(self, "history_", None)
@@ -176,7 +190,9 @@ def pretext_for(settings: Recipe) -> tuple[Method, Pretext]:
     """The method, with a fresh encoder drawn from torch's generator, and the pretext that it eats."""
     encoder = build_encoder(settings.encoder, settings.mel.bands)
     if settings.method == "simclr":
-        return SimCLR(encoder, temperature=settings.temperature), LogMelViews(settings.views, settings.mel, settings.norm)
+        return SimCLR(encoder, temperature=settings.temperature), LogMelViews(
+            settings.views, settings.mel, settings.norm
+        )
     heads = {"code": LinearHead(settings.encoder.dim, settings.quantiser.codes)}
     pretext = QuantisedFrames(settings.quantiser, settings.encoder.stride, settings.mel.bands, settings.norm)
     return MaskedPrediction(encoder, heads), pretext  # type: ignore[arg-type]
@@ -194,7 +210,9 @@ class AudioClassifier(PretrainedEncoder):
 
     domain: ClassVar[str] = "speech"
 
-    def __init__(self, encoder: AudioEncoder | None = None, *, tune: str = "probe", train: TrainConfig | None = None) -> None:
+    def __init__(
+        self, encoder: AudioEncoder | None = None, *, tune: str = "probe", train: TrainConfig | None = None
+    ) -> None:
         self.encoder, self.tune, self.train = encoder, tune, train
 
     def fit(self, X: str | Path | Recordings, y: ArrayLike | None = None, *, note: Note | None = None) -> Self:
@@ -211,11 +229,15 @@ class AudioClassifier(PretrainedEncoder):
         recordings = self.encoder.read(X)
         label = recordings.label if y is None else np.asarray(y).astype(str).astype(object)
         if len(label) != len(recordings):
-            raise UserError(f"{len(label)} labels for {len(recordings)} recordings", where="y", mend="give one for each")
+            raise UserError(
+                f"{len(label)} labels for {len(recordings)} recordings", where="y", mend="give one for each"
+            )
         known = label != ""
         self.classes_ = np.unique(label[known].astype(str))
         if len(self.classes_) < 2:
-            raise UserError(f"{len(self.classes_)} class among the labels", where="label", mend="label at least two classes")
+            raise UserError(
+                f"{len(self.classes_)} class among the labels", where="label", mend="label at least two classes"
+            )
         self.recipe_, self.device = self.encoder.recipe_, self.encoder.device
         if self.tune == "probe":
             self._fit_probe(recordings.select(known), label[known].astype(str))
@@ -283,7 +305,12 @@ class AudioClassifier(PretrainedEncoder):
         return twin
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "classifier", "recipe": to_dict(self.recipe_), "classes": self.classes_.tolist(), "tune": self.tune}
+        return {
+            "kind": "classifier",
+            "recipe": to_dict(self.recipe_),
+            "classes": self.classes_.tolist(),
+            "tune": self.tune,
+        }
 
     @classmethod
     def build(cls, config: dict[str, Any]) -> Self:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,12 @@ class EvalConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.draws < 1 or not self.fractions or self.fractions[-1] != 1.0 or sorted(self.fractions) != list(self.fractions):
+        if (
+            self.draws < 1
+            or not self.fractions
+            or self.fractions[-1] != 1.0
+            or sorted(self.fractions) != list(self.fractions)
+        ):
             raise UserError("not a protocol", where=self, mend="draws ≥ 1, rising fractions that end with 1.0")
 
 
@@ -78,7 +85,9 @@ def join(outcomes: list[Outcome]) -> Outcome:
     return Outcome(truth, speaker, said, labels, first.facts)
 
 
-def measure(encoder: AudioEncoder, recordings: Recordings, split: Split, config: EvalConfig, say: Say = print) -> Outcome:
+def measure(
+    encoder: AudioEncoder, recordings: Recordings, split: Split, config: EvalConfig, say: Say = print
+) -> Outcome:
     """Predictions of every arm for the held-out recordings.
 
     Raises:
@@ -89,14 +98,23 @@ def measure(encoder: AudioEncoder, recordings: Recordings, split: Split, config:
     train, test = np.flatnonzero(split.train & labelled), np.flatnonzero(split.test & labelled)
     if len(train) == 0 or len(test) == 0:
         side = "training" if len(train) == 0 else "test"
-        raise UserError(f"no labelled recording on the {side} side", where="label", mend="evaluation needs some labels on both sides")
+        raise UserError(
+            f"no labelled recording on the {side} side",
+            where="label",
+            mend="evaluation needs some labels on both sides",
+        )
     truth = recordings.label.astype(str)
     if len(np.unique(truth[train])) < 2:
         raise UserError("the labels hold one class only", where="label", mend="label at least two classes")
     outcome = Outcome(truth[test], recordings.speaker[test].astype(str))
-    outcome.facts["test recordings of classes never seen in training"] = int((~np.isin(truth[test], truth[train])).sum())
+    outcome.facts["test recordings of classes never seen in training"] = int(
+        (~np.isin(truth[test], truth[train])).sum()
+    )
     groups = probe_groups(recordings)
-    draws = {f: [_draw(truth, train, f, config.seed + d) for d in range(config.draws if f < 1 else 1)] for f in config.fractions}
+    draws = {
+        f: [_draw(truth, train, f, config.seed + d) for d in range(config.draws if f < 1 else 1)]
+        for f in config.fractions
+    }
     outcome.labels = {fraction: len(rows[0]) for fraction, rows in draws.items()}
 
     def probed(features: NDArray, rows: NDArray) -> NDArray:
@@ -114,13 +132,17 @@ def measure(encoder: AudioEncoder, recordings: Recordings, split: Split, config:
             outcome.said.setdefault(arm, {})[fraction] = np.stack(said)
         say(f"{arm}: " + ", ".join(f"{100 * f:g} % labels {outcome.hits(arm, f).mean():.3f}" for f in config.fractions))
 
-    ours = encoder.transform(recordings)
-    add(PRETRAINED, lambda d: ours, False)
+    add(PRETRAINED, partial(_same, encoder.transform(recordings)), False)
     add(RANDOM, lambda d: encoder.untrained(config.seed + d).transform(recordings), True)
     for name, features in floor_features(recordings.signals).items():
-        add(name, lambda d, features=features: features, False)
+        add(name, partial(_same, features), False)
     _supervised(encoder, recordings, test, draws, truth, config, outcome, say)
     return outcome
+
+
+def _same(features: NDArray, draw: int) -> NDArray:
+    """Features that are the same for every draw."""
+    return features
 
 
 def _draw(truth: NDArray, train: NDArray, fraction: float, seed: int) -> NDArray:
@@ -143,14 +165,20 @@ def _supervised(
             said = []
             for d in range(config.draws):
                 rows = draws[fraction][d % len(draws[fraction])]
-                train = replace(encoder.recipe_.train, steps=None, minutes=seconds / 60, seed=config.seed + d, log_every=10**9)
-                model = AudioClassifier(encoder, tune=tune, train=train).fit(recordings.select(rows), note=lambda line: None)
+                train = replace(
+                    encoder.recipe_.train, steps=None, minutes=seconds / 60, seed=config.seed + d, log_every=10**9
+                )
+                model = AudioClassifier(encoder, tune=tune, train=train).fit(
+                    recordings.select(rows), note=lambda line: None
+                )
                 said.append(model.predict(target))
             outcome.said.setdefault(arm, {})[fraction] = np.stack(said)
         say(f"{arm}: " + ", ".join(f"{100 * f:g} % labels {outcome.hits(arm, f).mean():.3f}" for f in config.fractions))
 
 
-def evaluate(encoder: AudioEncoder, recordings: Recordings, config: EvalConfig | None = None, say: Say = print) -> Evaluation:
+def evaluate(
+    encoder: AudioEncoder, recordings: Recordings, config: EvalConfig | None = None, say: Say = print
+) -> Evaluation:
     """Measure a pretrained encoder on the recordings that it was kept from: every arm, every floor, three answers."""
     config = config or EvalConfig()
     held = split(recordings, encoder.fold_)
@@ -202,13 +230,17 @@ def _macro_f1(outcome: Outcome, arm: str) -> Estimate:
 
     groups = outcome.speaker if len(set(outcome.speaker)) >= 3 else None
     said = outcome.said[arm][1.0][0]
-    return bootstrap(lambda t, s: f1_score(t, s, average="macro", zero_division=0), outcome.truth, said, groups, draws=200)
+    return bootstrap(
+        lambda t, s: f1_score(t, s, average="macro", zero_division=0), outcome.truth, said, groups, draws=200
+    )
 
 
 def conclude(outcome: Outcome, config: EvalConfig, protocol: dict[str, Any], task: str) -> Evaluation:
     """The evaluation: figures, floors and the three answers, of one fold or of several joined."""
     fractions = config.fractions
-    floors = {_floor_name(arm): metrics(outcome, arm, fractions) for arm in outcome.arms() if arm not in (PRETRAINED, TUNED)}
+    floors = {
+        floor_name(arm): metrics(outcome, arm, fractions) for arm in outcome.arms() if arm not in (PRETRAINED, TUNED)
+    }
     curve = [
         {"fraction": f, "labels": outcome.labels[f], "arm": arm, "seed": d, "metric": "accuracy", "value": float((row == outcome.truth).mean())}
         for arm, by_fraction in outcome.said.items()
@@ -234,7 +266,9 @@ def answers(outcome: Outcome, fractions: tuple[float, ...], curve: list[dict[str
         best = max(rivals, key=lambda arm: outcome.hits(arm, 1.0).mean())
         parts = {f: interval(outcome.hits(PRETRAINED, f) - outcome.hits(best, f), outcome.speaker) for f in fractions}
         few = ", ".join(f"{100 * f:g} % labels {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for f, e in parts.items())
-        return answer(parts[1.0], f"accuracy of frozen features and a linear probe minus {words} ({_floor_name(best)}): {few}")
+        return answer(
+            parts[1.0], f"accuracy of frozen features and a linear probe minus {words} ({floor_name(best)}): {few}"
+        )
 
     floors = [arm for arm in outcome.arms() if arm not in (PRETRAINED, RANDOM, SCRATCH, TUNED)]
     return {
@@ -244,7 +278,7 @@ def answers(outcome: Outcome, fractions: tuple[float, ...], curve: list[dict[str
     }
 
 
-def _floor_name(arm: str) -> str:
+def floor_name(arm: str) -> str:
     return {RANDOM: RANDOM_FLOOR, SCRATCH: SCRATCH_FLOOR}.get(arm, arm)
 
 
@@ -254,7 +288,14 @@ def _sections(outcome: Outcome, fractions: tuple[float, ...]) -> list[Section]:
     for arm in outcome.arms():
         for fraction in fractions:
             hits = outcome.hits(arm, fraction)
-            rows.append((_floor_name(arm), f"{100 * fraction:g} %", str(interval(hits, outcome.speaker)), str(mean_interval(hits))))
+            rows.append(
+                (
+                    floor_name(arm),
+                    f"{100 * fraction:g} %",
+                    str(interval(hits, outcome.speaker)),
+                    str(mean_interval(hits)),
+                )
+            )
     found = [Section("Every arm", "The second interval draws recordings and not speakers: it says nothing of new voices.",
                      ("arm", "labels", "accuracy", "over recordings"), tuple(rows))]  # fmt: skip
     speakers = sorted(set(outcome.speaker) - {""})
@@ -263,14 +304,28 @@ def _sections(outcome: Outcome, fractions: tuple[float, ...]) -> list[Section]:
             (f"speaker {i + 1}", int((outcome.speaker == s).sum()), *(f"{outcome.hits(arm, 1.0)[outcome.speaker == s].mean():.3f}" for arm in outcome.arms()))
             for i, s in enumerate(speakers[:40])
         ]  # fmt: skip
-        found.append(Section("By held-out speaker, all labels", "", ("", "recordings", *map(_floor_name, outcome.arms())), tuple(by)))
+        found.append(
+            Section(
+                "By held-out speaker, all labels", "", ("", "recordings", *map(floor_name, outcome.arms())), tuple(by)
+            )
+        )
     return [*found, *_confusions(outcome)]
 
 
 def _confusions(outcome: Outcome, most: int = 8) -> list[Section]:
     said = outcome.said[PRETRAINED][1.0][0]
     wrong = said != outcome.truth
-    pairs, counts = np.unique(np.stack([outcome.truth[wrong], said[wrong]]), axis=1, return_counts=True) if wrong.any() else ([], [])
-    order = np.argsort(counts)[::-1][:most]
-    rows = tuple((str(pairs[0][i]), str(pairs[1][i]), int(counts[i])) for i in order)
-    return [Section("Most frequent confusions", "Of the frozen features with all labels.", ("said", "heard as", "times"), rows)] if rows else []
+    pairs = Counter(zip(outcome.truth[wrong].tolist(), said[wrong].tolist(), strict=True)).most_common(most)
+    rows = tuple((str(truth), str(heard), count) for (truth, heard), count in pairs)
+    return (
+        [
+            Section(
+                "Most frequent confusions",
+                "Of the frozen features with all labels.",
+                ("said", "heard as", "times"),
+                rows,
+            )
+        ]
+        if rows
+        else []
+    )

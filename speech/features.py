@@ -30,7 +30,9 @@ class MelConfig:
 
     def __post_init__(self) -> None:
         if not (2 <= self.bands <= 256 and 0 < self.hop <= self.window < 1 and 0 <= self.low < self.rate / 2):
-            raise UserError("not a usable log-mel", where=self, mend="2-256 bands, 0 < hop <= window < 1 s, low < rate/2")
+            raise UserError(
+                "not a usable log-mel", where=self, mend="2-256 bands, 0 < hop <= window < 1 s, low < rate/2"
+            )
         if not 1000 <= self.rate <= 192_000 or self.range_db <= 0:
             raise UserError("not a usable log-mel", where=self, mend="rate 1000-192000 Hz, range_db above 0")
 

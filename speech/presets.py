@@ -40,11 +40,23 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.temperature <= 0 or self.batch_size < 2 or self.max_frames < 8 or not self.tracts:
-            raise UserError("not a usable recipe", where="recipe", mend="temperature above 0, batch_size ≥ 2, max_frames ≥ 8, tracts")
+            raise UserError(
+                "not a usable recipe",
+                where="recipe",
+                mend="temperature above 0, batch_size ≥ 2, max_frames ≥ 8, tracts",
+            )
         if self.method == "bestrq" and self.encoder.kind != "transformer":
-            raise UserError("bestrq hides tokens, which a convolutional net has not", where="encoder.kind", mend="use transformer")
-        if self.method == "simclr" and self.encoder.kind == "convnet" and self.views.frames // 8 < self.encoder.segments:
-            raise UserError("more segments than the net has places in time", where="views.frames", mend="raise it or lower segments")
+            raise UserError(
+                "bestrq hides tokens, which a convolutional net has not", where="encoder.kind", mend="use transformer"
+            )
+        if (
+            self.method == "simclr"
+            and self.encoder.kind == "convnet"
+            and self.views.frames // 8 < self.encoder.segments
+        ):
+            raise UserError(
+                "more segments than the net has places in time", where="views.frames", mend="raise it or lower segments"
+            )
 
 
 def simclr() -> Recipe:
@@ -78,5 +90,7 @@ def recipe(name: str) -> Recipe:
         UserError: no such recipe.
     """
     if name not in RECIPES:
-        raise UserError(f"method '{name}' is not known here", where="--method", mend=f"choose from {', '.join(RECIPES)}")
+        raise UserError(
+            f"method '{name}' is not known here", where="--method", mend=f"choose from {', '.join(RECIPES)}"
+        )
     return RECIPES[name]()

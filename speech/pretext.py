@@ -51,7 +51,9 @@ class ViewConfig:
     def __post_init__(self) -> None:
         if self.frames < 8 or not 0 <= self.crop < 0.5 or not 0 <= self.bend <= 0.15 or not 0 <= self.tract <= 0.7:
             raise UserError(
-                "views out of range", where=self, mend="frames ≥ 8, crop below 0.5, bend at most 0.15, tract at most 0.7"
+                "views out of range",
+                where=self,
+                mend="frames ≥ 8, crop below 0.5, bend at most 0.15, tract at most 0.7",
             )
         if min(self.shift, self.blur, self.tilt, self.room, self.swell, self.mix, self.noise, self.grain) < 0:
             raise UserError("views out of range", where=self, mend="no strength below 0")
@@ -138,7 +140,9 @@ class QuantiserConfig:
 
     def __post_init__(self) -> None:
         if self.codes < 2 or self.width < 1 or not 0 < self.mask_ratio < 1 or self.span < 1:
-            raise UserError("not a usable quantiser", where=self, mend="codes ≥ 2, width ≥ 1, mask_ratio in (0, 1), span ≥ 1")
+            raise UserError(
+                "not a usable quantiser", where=self, mend="codes ≥ 2, width ≥ 1, mask_ratio in (0, 1), span ≥ 1"
+            )
 
 
 class QuantisedFrames:

@@ -28,7 +28,9 @@ def speaker_folds(recordings: Recordings) -> NDArray[np.int64]:
     known = recordings.speaker != ""
     if not known.all():
         if known.any():
-            raise UserError("some recordings have no speaker", where="speaker", mend="name every speaker, or drop the column")
+            raise UserError(
+                "some recordings have no speaker", where="speaker", mend="name every speaker, or drop the column"
+            )
         # the digest is as good as a random number, and stays with its recording when others come or go
         return np.array([int(digest[:8], 16) % 5 for digest in recordings.digest], dtype=np.int64)
     _, number = np.unique(recordings.speaker.astype(str), return_inverse=True)

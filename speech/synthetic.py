@@ -58,7 +58,9 @@ class SynthConfig:
     def __post_init__(self) -> None:
         if self.size < 1 or self.speakers < 2 or not 2 <= self.words <= len(WORDS) or self.rate < 4000 or self.seed < 0:
             raise UserError(
-                "not something that can be generated", where=self, mend="size ≥ 1, speakers ≥ 2, words 2-10, rate ≥ 4000, seed ≥ 0"
+                "not something that can be generated",
+                where=self,
+                mend="size ≥ 1, speakers ≥ 2, words 2-10, rate ≥ 4000, seed ≥ 0",
             )
 
 
@@ -87,8 +89,12 @@ def utter(word: int, who: Voice, rate: int, generator: np.random.Generator) -> N
     time = np.arange(count) / rate
     voiced = [i for i, p in enumerate(phones) if p not in NOISES]
     centres = (edges[:-1] + edges[1:])[voiced] / 2
-    targets = np.array([VOWELS[phones[i]] for i in voiced]) * tract * np.exp(generator.normal(0, 0.06, (len(voiced), 3)))
-    tracks = np.stack([np.interp(time, centres, targets[:, k]) for k in range(3)])  # (3, N): straight glides between targets
+    targets = (
+        np.array([VOWELS[phones[i]] for i in voiced]) * tract * np.exp(generator.normal(0, 0.06, (len(voiced), 3)))
+    )
+    tracks = np.stack(
+        [np.interp(time, centres, targets[:, k]) for k in range(3)]
+    )  # (3, N): straight glides between targets
     glottis = sum((_bump(time, edges[i], edges[i + 1], 0.012) for i in voiced), np.zeros(count))
     pitch = who.pitch * np.exp(generator.normal(0, 0.04)) * (1.1 - 0.25 * time / time[-1])  # falls, as statements do
     wave = _harmonics(tracks, pitch, who, rate, generator) * np.minimum(glottis, 1.0)
