@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ class Reading:
     """
 
     size: int = 28
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,47 @@ def read(data: str | Path, reading: Reading | None = None) -> Images:
     return images
 
 
+def read_new(data: str | Path, reading: Reading | None = None) -> Images:
+    """Every usable image of `data`, to be predicted on or embedded: copies stay in, and labels and splits play no part.
+
+    Raises:
+        UserError: nothing there, wrong columns or keys, or nothing usable.
+    """
+    reading = reading or Reading()
+    kept, pixels, named, quarantine = _load(data, reading)
+    if not kept:
+        raise UserError(f"no usable image; {quarantine.summary()}", where=data, mend="see `check`")
+    nothing = np.full(len(kept), -1, dtype=np.int64)
+    where = np.array([r.where for r in kept], dtype=object)
+    split = np.full(len(kept), "test", dtype="<U5")
+    return Images(pixels, nothing, split, np.arange(len(kept)), (), where, named, quarantine, Audit())
+
+
 def scan(data: str | Path, reading: Reading | None = None) -> Images:
     """As `read`, but an empty or leaking data set is returned, with its audit, instead of raised."""
+    kept, pixels, named, quarantine = _load(data, reading or Reading())
+    prints = fingerprints(pixels)
+    # without patients, the image itself is the group, so that two copies never part
+    groups = [str(r.patient) for r in kept] if named else _digests(pixels)
+    split, notes = _splits([r.split for r in kept], groups)
+    patient = np.unique(np.array(groups, dtype=str), return_inverse=True)[1].astype(np.int64)
+    classes, label = _labels(kept, split, quarantine)
+    gone = across_splits(prints, split)
+    for row in np.flatnonzero(gone):
+        quarantine.add(kept[row].where, "copy of an image of a later split", f"in {split[row]}")
+    where = np.array([r.where for r in kept], dtype=object)
+    found = audit(prints, split, label, patient if named else None)
+    images = Images(pixels, label, split, patient, classes, where, named, quarantine, found, notes)
+    return images.select(np.flatnonzero(~gone & (label > -2)))
+
+
+def _load(data: str | Path, reading: Reading) -> tuple[list[Record], NDArray[np.float32], bool, Quarantine]:
+    """Records that could be read, their pixels (N, C, size, size), whether patients are named, and what was set aside."""
     from healthcare.sources import records_of
 
-    reading = reading or Reading()
     if reading.size < 8:
         raise UserError(f"size {reading.size} is below 8 pixels", where="size", mend="use 8 or more")
-    quarantine, notes = Quarantine(), []
+    quarantine = Quarantine()
     records, named = records_of(locate(data, KNOWN), reading, quarantine)
     kept: list[Record] = []
     values: list[NDArray[np.float32]] = []
@@ -156,31 +189,22 @@ def scan(data: str | Path, reading: Reading | None = None) -> Images:
             quarantine.add(record.where, error.reason, error.detail)
     kept, values = _one_kind(kept, values, quarantine)
     pixels = np.stack(values) if values else np.empty((0, 1, reading.size, reading.size), np.float32)
-    prints = fingerprints(pixels)
-    # without patients, the image itself is the group, so that two copies never part
-    patient = _codes([r.patient for r in kept]) if named else prints
-    split = np.array([r.split or "" for r in kept], dtype="<U5")
-    if len(kept) and (split == "").any():
-        keys = [r.patient if named else str(digest) for r, digest in zip(kept, _digests(pixels), strict=True)]
-        hashed = np.array([_hashed_split(key) for key in keys], dtype="<U5")
-        notes.append(f"{int((split == '').sum())} images name no split: patients are divided 70/10/20 % by a hash")
-        split = np.where(split == "", hashed, split)
-    if len(kept) and not (split == "val").any() and (split == "train").any():
-        keys = [r.patient if named else digest for r, digest in zip(kept, _digests(pixels), strict=True)]
-        moved = np.array([_percent("val" + str(key)) < VAL_SHARE for key in keys]) & (split == "train")
-        notes.append(f"no validation split: {int(moved.sum())} images of {VAL_SHARE} % of the training patients serve as one")
+    return kept, pixels, named, quarantine
+
+
+def _splits(given: list[str | None], groups: list[str]) -> tuple[NDArray[np.str_], tuple[str, ...]]:
+    """Split of each image, where needed by a hash of its group, and what was decided. Whole groups move together."""
+    split = np.array([name or "" for name in given], dtype="<U5")
+    notes = []
+    unnamed = int((split == "").sum())
+    if unnamed:
+        notes.append(f"{unnamed} images name no split: patients are divided 70/10/20 % by a hash of their id")
+        split = np.where(split == "", np.array([_hashed_split(group) for group in groups], dtype="<U5"), split)
+    if (split == "train").any() and not (split == "val").any():
+        moved = np.array([_percent(f"val {group}") < VAL_SHARE for group in groups]) & (split == "train")
+        notes.append(f"no validation split: {int(moved.sum())} images of a tenth of the training patients serve as one")
         split = np.where(moved, "val", split)
-    classes, label = _labels(kept, split, quarantine)
-    found = audit(prints, split, label, patient if named else None)
-    gone = across_splits(prints, split)
-    for row in np.flatnonzero(gone):
-        quarantine.add(kept[row].where, "copy of an image of a later split", f"in {split[row]}")
-    keep = np.flatnonzero(~gone & (label > -2))
-    images = Images(
-        pixels, label, split, patient, classes, np.array([r.where for r in kept], dtype=object), named, quarantine, found,
-        tuple(notes),
-    )  # fmt: skip
-    return images.select(keep)
+    return split, tuple(notes)
 
 
 def resized(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -241,10 +265,6 @@ def _natural(name: str) -> tuple[int, float, str]:
     return (0, float(name), name) if name.isdigit() else (1, 0.0, name)
 
 
-def _codes(names: list[str | None]) -> NDArray[np.int64]:
-    return np.unique(np.array([str(name) for name in names], dtype=str), return_inverse=True)[1].astype(np.int64)
-
-
 def _digests(pixels: NDArray[np.float32]) -> list[str]:
     return [hashlib.blake2b(image.tobytes(), digest_size=8).hexdigest() for image in pixels]
 
@@ -253,6 +273,6 @@ def _percent(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % 100
 
 
-def _hashed_split(key: str | None) -> str:
-    percent = _percent(str(key))
+def _hashed_split(key: str) -> str:
+    percent = _percent(key)
     return "val" if percent < VAL_SHARE else "test" if percent < VAL_SHARE + TEST_SHARE else "train"

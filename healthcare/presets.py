@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from core.errors import UserError
 from core.training import TrainConfig
@@ -24,9 +24,9 @@ class Recipe:
 
     method: str
     train: TrainConfig
-    reading: Reading = Reading()
-    encoder: EncoderConfig = EncoderConfig()
-    views: ViewConfig = ViewConfig()
+    reading: Reading = field(default_factory=Reading)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    views: ViewConfig = field(default_factory=ViewConfig)
     batch: int = 256
     temperature: float = 0.2
     hidden: int = 256
@@ -38,24 +38,27 @@ def simclr(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0,
 
     Command: `tacit-healthcare pretrain --data pneumoniamnist --method simclr --out run --minutes 5`
     """
-    train = TrainConfig(steps=steps, minutes=None if steps else minutes, lr=2e-3, weight_decay=1e-4, seed=seed, device=device)
+    train = TrainConfig(steps=steps, minutes=None if steps is not None else minutes, lr=2e-3, weight_decay=1e-4, seed=seed, device=device)
     return Recipe("simclr", train)
 
 
 PRESETS: dict[str, Callable[..., Recipe]] = {"simclr": simclr}
 
 
-def preset(name: str, **arguments: object) -> Recipe:
-    """The recipe of that name.
+def preset(
+    name: str, minutes: float | None = None, steps: int | None = None, seed: int = 0, device: str = "cpu"
+) -> Recipe:
+    """The recipe of that name; its own length where neither minutes nor steps are given.
 
     Raises:
         UserError: no such method; the known ones are listed.
     """
     if name not in PRESETS:
         raise UserError(f"no method '{name}'", where="--method", mend=f"choose from {', '.join(PRESETS)}")
-    return PRESETS[name](**arguments)
+    recipe = PRESETS[name](seed=seed, device=device)
+    return recipe if minutes is None and steps is None else timed(recipe, minutes, steps)
 
 
 def timed(recipe: Recipe, minutes: float | None, steps: int | None) -> Recipe:
     """The recipe with another budget: steps where given, else minutes."""
-    return replace(recipe, train=replace(recipe.train, steps=steps, minutes=None if steps else minutes))
+    return replace(recipe, train=replace(recipe.train, steps=steps, minutes=None if steps is not None else minutes))

@@ -16,7 +16,7 @@ from core.quarantine import Quarantine
 from healthcare.data import Reading, Record, plain
 from healthcare.readers import SUFFIXES, Limits, Unreadable, read_image, suffix
 
-SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}  # fmt: skip  # noqa: E501
+SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}  # fmt: skip
 COLUMNS = ("path", "patient_id", "label", "split")
 NPZ_BYTES = 8_000_000_000  # decoded size of one array
 

@@ -1,0 +1,271 @@
+"""The commands of healthcare. Each is a frozen dataclass; heavy libraries are imported when a command runs, not before."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from core.cli import main as run_commands
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Synth:
+    """Generate X-ray-like images with planted lesions, of patients with one to four images each.
+
+    Attributes:
+        out: folder.
+        size: images.
+        seed: equal seeds give equal files.
+        format: one npz with MedMNIST's keys, or PNG files with a manifest.csv.
+        pixels: side of an image.
+    """
+
+    out: Path
+    size: int = 2400
+    seed: int = 0
+    format: Literal["npz", "manifest"] = "npz"
+    pixels: int = 28
+
+    def run(self) -> None:
+        from healthcare.synthetic import CohortConfig, write
+
+        path = write(self.out, CohortConfig(images=self.size, size=self.pixels), self.seed, self.format)
+        print(f"{self.size} images: {path}")
+
+
+@dataclass(frozen=True)
+class Check:
+    """Read every image, say what is wrong and where, look for leaks; exit 1 where nothing usable is left, or on a leak.
+
+    Attributes:
+        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist).
+        out: folder for quarantine.csv.
+        size: side to which images are resized, in pixels.
+    """
+
+    data: str
+    out: Path = Path(".")
+    size: int = 28
+
+    def run(self) -> int:
+        from healthcare.data import Reading, scan
+
+        images = scan(self.data, Reading(size=self.size))
+        for split, table in images.counts().items():
+            print(f"{split}: " + (", ".join(f"{count} {name}" for name, count in table.items()) or "no image"))
+        for line in images.notes:
+            print(line)
+        for name, count in images.audit.json().items():
+            print(f"{name.replace('_', ' ')}: {count}")
+        print(images.quarantine.summary())
+        if len(images.quarantine):
+            print(f"each with its reason: {images.quarantine.write(self.out / 'quarantine.csv')}")
+        if images.audit.patients_in_two_splits:
+            print("LEAK: give each patient one split")
+        return 1 if not len(images) or images.audit.patients_in_two_splits else 0
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Learn from the training images without labels and write a run folder.
+
+    Attributes:
+        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist).
+        out: the run folder; an interrupted run of the same settings goes on where it stopped.
+        method: simclr (two views of an image agree).
+        minutes: wall time; or
+        steps: optimizer steps. The recipe's own minutes where neither is given.
+        seed: of initial weights, order and views.
+        device: cpu, cuda, cuda:1, …
+        set: other settings of the recipe, as key=value, such as reading.size=64 or train.lr=1e-3.
+    """
+
+    data: str
+    out: Path
+    method: Literal["simclr"] = "simclr"
+    minutes: float | None = None
+    steps: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+    set: tuple[str, ...] = ()
+
+    def run(self) -> None:
+        from core.config import settings
+        from core.errors import UserError
+        from healthcare.data import read
+        from healthcare.estimators import ImageEncoder
+        from healthcare.presets import preset
+
+        if self.steps is not None and self.minutes is not None:
+            raise UserError("both --steps and --minutes", where="pretrain", mend="give one of them")
+        recipe = settings(preset(self.method, self.minutes, self.steps, self.seed, self.device), self.set)
+        images = read(self.data, recipe.reading)
+        say(f"{len(images.rows('train'))} training images; {images.quarantine.summary()}")
+        encoder = ImageEncoder(recipe).fit(images, out=self.out, note=say)
+        encoder.save(self.out)
+        print(f"run: {self.out}")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """What a run is worth with 1, 10 and 100 % of the labels, beside the floors; writes evaluation.json and report.html.
+
+    Attributes:
+        run_: the run folder.
+        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist).
+        out: folder for the report.
+        draws: label draws a fraction.
+        device: cpu, cuda, cuda:1, …
+    """
+
+    run_: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    out: Path
+    draws: int = 5
+    device: str = "cpu"
+
+    def run(self) -> None:
+        from dataclasses import replace
+
+        from healthcare.data import read
+        from healthcare.estimators import ImageEncoder
+        from healthcare.evaluation import EvaluationConfig, evaluate
+
+        encoder = ImageEncoder.load(self.run_).on(self.device)
+        images = read(self.data, encoder.recipe_.reading)
+        config = EvaluationConfig(draws=self.draws)
+        config = replace(config, supervised=replace(config.supervised, device=self.device))
+        evaluation = evaluate(encoder, images, config, say)
+        path = evaluation.write(self.out)
+        for name, estimate in evaluation.metrics.items():
+            print(f"{name}: {estimate}")
+        for name, found in evaluation.answers.items():
+            print(f"{name}: {found.verdict}, {found.estimate}: {found.detail}")
+        print(f"report: {path}")
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Make a classifier from a run and the labels of the training images; writes another run folder.
+
+    Attributes:
+        run_: the run folder.
+        data: labelled images; the threshold is chosen on their validation split.
+        out: folder of the classifier.
+        device: cpu, cuda, cuda:1, …
+    """
+
+    run_: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    out: Path
+    device: str = "cpu"
+
+    def run(self) -> None:
+        from healthcare.data import read
+        from healthcare.estimators import ImageClassifier, ImageEncoder
+
+        encoder = ImageEncoder.load(self.run_).on(self.device)
+        images = read(self.data, encoder.recipe_.reading)
+        classifier = ImageClassifier.on_top_of(encoder).fit(images)
+        classifier.save(self.out)
+        print(f"classifier of {', '.join(map(str, classifier.classes_))}: {self.out}")
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Class probabilities of new images, as a csv for the data's owner; unusable images are listed beside it.
+
+    Attributes:
+        run_: folder of a classifier, from finetune.
+        data: images; labels and splits, where given, are not used.
+        out: csv file.
+        device: cpu, cuda, cuda:1, …
+    """
+
+    run_: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    out: Path = Path("predictions.csv")
+    device: str = "cpu"
+
+    def run(self) -> None:
+        from healthcare.data import read_new
+        from healthcare.estimators import ImageClassifier
+        from healthcare.tables import predictions, written
+
+        classifier = ImageClassifier.load(self.run_).on(self.device)
+        images = read_new(self.data, classifier.recipe_.reading)
+        print(f"{len(images)} images: {written(predictions(classifier, images), self.out)}")
+        if len(images.quarantine):
+            place = images.quarantine.write(self.out.with_name("quarantine.csv"))
+            print(f"{images.quarantine.summary()}; each with its reason: {place}")
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Features of every image as parquet: `where`, then one column a feature.
+
+    Attributes:
+        run_: the run folder.
+        data: images; labels and splits, where given, are not used.
+        out: parquet file.
+        device: cpu, cuda, cuda:1, …
+    """
+
+    run_: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    out: Path = Path("embeddings.parquet")
+    device: str = "cpu"
+
+    def run(self) -> None:
+        from healthcare.data import read_new
+        from healthcare.estimators import ImageEncoder
+        from healthcare.tables import embeddings, written
+
+        encoder = ImageEncoder.load(self.run_).on(self.device)
+        images = read_new(self.data, encoder.recipe_.reading)
+        print(f"{len(images)} images: {written(embeddings(encoder, images), self.out)}")
+        if len(images.quarantine):
+            place = images.quarantine.write(self.out.with_name("quarantine.csv"))
+            print(f"{images.quarantine.summary()}; each with its reason: {place}")
+
+
+@dataclass(frozen=True)
+class BenchCommand:
+    """The benchmark on PneumoniaMNIST: ours, floors and published figures; resumable by (test, seed).
+
+    Attributes:
+        only: one test; smoke, a short end-to-end check, runs only when named.
+        minutes: of pretraining, each seed.
+        out: folder for parts and results.json.
+        seeds: pretraining seeds.
+        data: another data set of the same kind.
+    """
+
+    only: Literal["labels", "published", "smoke"] | None = None
+    minutes: float = 5.0
+    out: Path = Path("bench/healthcare")
+    seeds: int = 3
+    data: str = "pneumoniamnist"
+
+    def run(self) -> int:
+        from healthcare.benchmark import bench
+
+        return bench(self.only, self.minutes, self.out, self.seeds, self.data)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line `tacit-healthcare`."""
+    commands = {
+        "synth": Synth, "check": Check, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune,
+        "predict": Predict, "embed": Embed, "bench": BenchCommand,
+    }  # fmt: skip
+    run_commands("healthcare", commands, "Self-supervised learning on medical images.", argv)
