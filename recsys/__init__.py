@@ -5,15 +5,18 @@ from recsys import SessionRecommender
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import core
 
 if getattr(core, "DISTRIBUTION", None) != "tacit":
-    raise ImportError(
-        "another package named 'core' stands first on the path; run from another folder, or use the tacit-recsys command"
-    )
+    _LINE = "another package named 'core' stands first on the path; run from another folder, or use the tacit-recsys command"
+    if sys.argv[:1] == ["-m"]:  # `python -m recsys`: raised here, the line would come wrapped in runpy's own
+        print(f"tacit-recsys: {_LINE}", file=sys.stderr)
+        raise SystemExit(2)
+    raise ImportError(_LINE)
 
 if TYPE_CHECKING:
     from recsys.baselines import ItemKNN, Popularity, SessionKNN

@@ -175,6 +175,8 @@ def from_frame(
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         catalogue=catalogue,
     )
+    if keep_empty:  # users in the order of their first row, whether or not it could be used
+        sequences = sequences.select(pd.Index(keys).get_indexer(everyone))
     return Loaded(sequences, quarantine, rows, Path(where))
 
 

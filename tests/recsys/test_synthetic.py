@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import UserError
 from recsys.data import load
-from recsys.synthetic import World, generate, successor_table, write
+from recsys.synthetic import World, favourites, generate, write
 
 
 def test_equal_seeds_give_equal_tables_and_other_seeds_others():
@@ -17,24 +17,35 @@ def test_equal_seeds_give_equal_tables_and_other_seeds_others():
     assert not generate(world, 3).equals(generate(world, 4))
 
 
-def test_a_few_successors_of_each_item_follow_it_most_often():
-    world = World(users=3000, intents=3, items=10)
+def transitions(world: World) -> tuple[np.ndarray, np.ndarray]:
+    """(items, items) how often each follows each, and the names in that order."""
     table = generate(world, 0).sort_values(["user_id", "timestamp"], kind="stable")
-    codes = pd.factorize(table["item_id"])[0]
+    codes, names = pd.factorize(table["item_id"])
     same = table["user_id"].to_numpy()[1:] == table["user_id"].to_numpy()[:-1]
-    counts = np.zeros((30, 30))
+    counts = np.zeros((len(names), len(names)))
     np.add.at(counts, (codes[:-1][same], codes[1:][same]), 1)
-    share = np.sort(counts, axis=1)[:, -world.successors :].sum(1) / counts.sum(1)
-    assert share.mean() > 0.7  # by chance: 2 of 9
+    return counts, names
+
+
+def test_who_follows_whom_has_an_order_that_who_stands_with_whom_has_not():
+    counts, _ = transitions(World(users=3000, intents=3, stages=6, items=3))
     forth, back = counts[counts > counts.T].sum(), counts.T[counts > counts.T].sum()
-    assert forth > 3 * back  # an order, not a likeness
+    assert forth > 5 * back
 
 
-def test_successors_stay_inside_their_intent_and_no_item_follows_itself():
-    world = World(intents=4, items=6)
-    table = successor_table(world, 0)
-    assert (table // world.items == (np.arange(24) // world.items)[:, None]).all()
-    assert (table != np.arange(24)[:, None]).all()
+def test_each_item_has_a_favourite_successor():
+    counts, _ = transitions(World(users=3000, intents=3, stages=6, items=3, follow=0.8))
+    share = counts.max(1) / counts.sum(1)
+    assert share.mean() > 0.6  # by chance one of the three items of the next stage: 0.3
+    none, _ = transitions(World(users=3000, intents=3, stages=6, items=3, follow=0.0))
+    assert (none.max(1) / none.sum(1)).mean() < 0.6
+
+
+def test_favourites_stand_in_the_next_stage_of_the_same_intent():
+    world = World(intents=4, stages=5, items=6, favourites=2)
+    table, number = favourites(world, 0), np.arange(world.catalogue)[:, None]
+    assert (table // 30 == number // 30).all()
+    assert (table // 6 % 5 == (number // 6 % 5 + 1) % 5).all()
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])

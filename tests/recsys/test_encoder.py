@@ -1,0 +1,152 @@
+"""The encoder, its sampled head and its pretexts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from core.batches import SequenceBatches
+from core.codec import FIRST, MASKED
+from core.heads import TiedHead
+from core.methods import Autoregressive
+from recsys.encoders import ModelConfig, build_encoder, build_heads
+from recsys.heads import SampledHead
+from recsys.pretext import MaskedItems, next_item
+from recsys.synthetic import World, generate
+
+SMALL = ModelConfig(dim=16, heads=2, dropout=0.0, length=10, negatives=0)
+
+
+def items(*rows: list[int]) -> dict[str, torch.Tensor]:
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    return {"item": ids, "pad": ids == 0, "index": torch.arange(len(rows))}
+
+
+def encoder(causal: bool = True):
+    torch.manual_seed(0)
+    return build_encoder(20, SMALL, causal).eval()
+
+
+def test_a_later_item_changes_no_earlier_state():
+    net = encoder()
+    a, b = net(items([3, 4, 5, 6])).x, net(items([3, 4, 9, 9])).x
+    assert torch.allclose(a[:, :2], b[:, :2], atol=1e-6)
+    assert not torch.allclose(a[:, 2:], b[:, 2:], atol=1e-3)
+
+
+def test_a_masked_encoder_does_see_later_items():
+    net = encoder(causal=False)
+    a, b = net(items([3, 4, 5, 6])).x, net(items([3, 4, 9, 9])).x
+    assert not torch.allclose(a[:, :2], b[:, :2], atol=1e-3)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_padding_changes_nothing(causal):
+    net = encoder(causal)
+    alone, padded = net.embed(items([3, 4, 5])), net.embed(items([3, 4, 5], [3, 4, 5, 6, 7, 8, 9]))
+    assert torch.allclose(alone[0], padded[0], atol=1e-6)
+
+
+def test_order_matters():
+    net = encoder()
+    assert not torch.allclose(net.embed(items([3, 4, 5])), net.embed(items([4, 3, 5])), atol=1e-3)
+
+
+def test_the_loss_looks_at_real_positions_alone():
+    net = encoder()
+    method = Autoregressive(net, build_heads(net, SMALL, np.ones(17, np.int64))).eval()
+    generator = torch.Generator().manual_seed(0)
+    batch = items([3, 4, 5])
+    wide = {**items([3, 4, 5, 0, 0]), "index": torch.arange(1)}
+    assert method(next_item(batch, generator), generator).loss.item() == pytest.approx(
+        method(next_item(wide, generator), generator).loss.item(), abs=1e-6
+    )
+
+
+def test_the_sampled_loss_is_the_full_one_when_every_item_is_a_candidate():
+    torch.manual_seed(0)
+    table = torch.nn.Embedding(FIRST + 6, 8)
+    head = SampledHead(8, table, torch.ones(FIRST + 6), negatives=4000)
+    hidden, target = torch.randn(50, 8), torch.randint(FIRST, FIRST + 6, (50,))
+    full = TiedHead(8, table).loss(hidden, target)
+    assert head.loss(hidden, target, torch.Generator().manual_seed(0)).item() == pytest.approx(full.item(), abs=1e-4)
+
+
+def test_the_chance_to_be_a_candidate_is_what_a_simulation_finds():
+    torch.manual_seed(0)
+    counts = torch.tensor([0.0, 0, 0, 60, 25, 10, 5, 0, 0, 0])
+    head = SampledHead(4, torch.nn.Embedding(10, 4), counts, negatives=3)
+    generator = np.random.default_rng(0)
+    found = np.zeros(10)
+    for _ in range(4000):
+        drawn = np.concatenate([generator.choice(10, 5, p=counts.numpy() / 100), generator.integers(3, 10, 3)])
+        found[np.unique(drawn)] += 1 / 4000
+    chance = head.log_chance(torch.arange(3, 10), targets=5).exp()
+    assert chance.numpy() == pytest.approx(found[3:], abs=0.03)
+
+
+def test_the_correction_removes_the_bias_against_popular_targets():
+    """The mean of corrected softmax sums comes near the sum over all items; without correction it would not."""
+    torch.manual_seed(0)
+    size, n = 400, 64
+    share = torch.arange(1.0, size + 1).pow(-1)
+    counts = torch.cat([torch.zeros(FIRST), share])
+    table = torch.nn.Embedding(FIRST + size, 8)
+    head = SampledHead(8, table, counts, negatives=64)
+    hidden = torch.randn(1, 8) * 0.5
+    whole = (hidden @ table.weight[FIRST:].T).exp().sum()
+    generator = torch.Generator().manual_seed(0)
+    sums = []
+    for _ in range(500):
+        target = torch.multinomial(share, n, replacement=True, generator=generator) + FIRST
+        loss = head.loss(hidden.expand(n, -1), target, generator)
+        own = (hidden * table(target)).sum(1) - head.log_chance(target, n)
+        sums.append((loss + own.mean()).exp())  # loss = log sum − mean corrected logit of the targets
+    assert torch.stack(sums).mean().item() == pytest.approx(whole.item(), rel=0.05)
+
+
+def test_log_probabilities_are_over_the_whole_catalogue():
+    net = encoder()
+    heads = build_heads(net, ModelConfig(dim=16, negatives=4), np.ones(17, np.int64))
+    assert isinstance(heads["item"], SampledHead)
+    found = heads["item"].log_probs(torch.randn(3, 16))
+    assert torch.allclose(found.exp().sum(1), torch.ones(3), atol=1e-5)
+    assert (found[:, :FIRST].exp() == 0).all()
+
+
+def test_a_small_catalogue_is_scored_whole():
+    assert type(build_heads(encoder(), ModelConfig(dim=16, negatives=512), np.ones(17, np.int64))["item"]) is TiedHead
+
+
+def test_masked_items_hide_what_they_ask_for_and_never_padding():
+    batch = items([3, 4, 5, 6, 7, 8], [3, 4])
+    given = MaskedItems(ratio=0.5, last=0.0)(batch, torch.Generator().manual_seed(0))
+    assert given.mask["item"].sum(1).tolist() == [3, 1]
+    assert not (given.mask["item"] & batch["pad"]).any()
+    at_end = MaskedItems(ratio=0.5, last=1.0)(batch, torch.Generator().manual_seed(0)).mask["item"]
+    assert at_end.nonzero().tolist() == [[0, 5], [1, 1]]
+    seen = encoder(causal=False).stem(batch, given.mask).x
+    masked = encoder(causal=False).stem({**batch, "item": batch["item"].masked_fill(given.mask["item"], MASKED)}).x
+    assert torch.equal(seen, masked)
+
+
+def test_next_item_loss_falls_below_that_of_guessing_by_popularity():
+    from recsys.data import from_frame
+
+    sequences = from_frame(generate(World(users=300, intents=3, stages=4, items=3), 0)).sequences
+    config = ModelConfig(dim=32, dropout=0.0, length=20)
+    torch.manual_seed(0)
+    net = build_encoder(sequences.catalogue.size, config, True)
+    method = Autoregressive(net, build_heads(net, config, np.ones(sequences.n_items, np.int64)))
+    batches = SequenceBatches(sequences.ragged(), 64, 0, 21, crop="last", min_length=2)
+    generator, best = torch.Generator().manual_seed(0), torch.optim.Adam(method.parameters(), 0.01)
+    for step in range(60):
+        loss = method(next_item(batches.batch(step // len(batches), step % len(batches)), generator), generator).loss
+        best.zero_grad()
+        loss.backward()
+        best.step()
+    share = np.bincount(sequences.items)[FIRST:] / len(sequences.items)
+    entropy = -(share * np.log(share)).sum()
+    assert loss.item() < 0.75 * entropy
