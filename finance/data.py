@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from core.datasets import Known, locate, sha256
 from core.errors import UserError
 from core.quarantine import Quarantine
+from finance.columns import is_text, number, seconds, text
 
 DAY = 86_400  # seconds
 
@@ -175,6 +176,19 @@ class Transactions:
     def labelled(self) -> bool:
         return bool(self.schema.label) and bool((self.label >= 0).any())
 
+    def describe(self) -> str:
+        """One line: rows, cards, days, labels."""
+        if not len(self):
+            return f"{self.rows_read} rows read, none usable"
+        first, last = (np.datetime64(int(d), "D") for d in (self.day.min(), self.day.max()))
+        cards = len(np.unique(self.card))
+        labels = (
+            f"{int((self.label == 1).sum())} frauds of {int((self.label >= 0).sum())} labels"
+            if self.labelled
+            else "no labels"
+        )
+        return f"{self.rows_read} rows read, {len(self)} usable, {cards} cards, {first} to {last}, {labels}"
+
     def where(self, keep: NDArray[np.bool_]) -> Transactions:
         """The rows of a mask, as a table of their own."""
         return Transactions(
@@ -219,6 +233,15 @@ def read(data: str | Path, schema: str | Path | Schema | None = None, *, labels:
     Raises:
         UserError: no such file, no schema, a missing column, an unreadable file, or no usable row.
     """
+    table = examine(data, schema, labels=labels)
+    if len(table) == 0:
+        mend = "the verb check lists each row with its reason"
+        raise UserError(f"no usable row is left; {table.quarantine.summary()}", where=data, mend=mend)
+    return table
+
+
+def examine(data: str | Path, schema: str | Path | Schema | None = None, *, labels: bool = True) -> Transactions:
+    """As `read`, but a table of which no row is usable is returned, with its quarantine."""
     path, found, name = find(data, schema)
     columns = found.columns()
     raw = _load(path, found)
@@ -235,12 +258,6 @@ def read(data: str | Path, schema: str | Path | Schema | None = None, *, labels:
     if len(raw) == 0:
         raise UserError("the file holds no rows", where=path)
     table = validate(raw[columns], found)
-    if len(table) == 0:
-        raise UserError(
-            f"no usable row is left; {table.quarantine.summary()}",
-            where=path,
-            mend="see quarantine.csv of the verb check",
-        )
     return Transactions(table.frame, found, table.quarantine, name, len(raw), sha256(path))
 
 
@@ -258,17 +275,17 @@ def validate(raw: pd.DataFrame, schema: Schema) -> Transactions:
             quarantine.add(f"row {row}", reason, f"column {column}")
         bad |= mask
 
-    entity = _text(raw[schema.entity])
+    entity = text(raw[schema.entity])
     set_aside(entity.isna().to_numpy(), "entity is missing", schema.entity)
     out["entity"] = entity.fillna("")
-    seconds, readable = _seconds(raw[schema.time])
+    moment, readable = seconds(raw[schema.time])
     set_aside(~readable, "time is missing or unreadable", schema.time)
-    out["time"] = seconds
-    amount = _number(raw[schema.amount])
+    out["time"] = moment
+    amount = number(raw[schema.amount])
     set_aside(~np.isfinite(amount), "amount is not a finite number", schema.amount)
     out["amount"] = amount
     if schema.id:
-        ids = _text(raw[schema.id])
+        ids = text(raw[schema.id])
         set_aside(ids.isna().to_numpy(), "id is missing", schema.id)
         usable = pd.Series(ids.to_numpy()).where(~bad)
         set_aside((usable.duplicated() & usable.notna()).to_numpy(), "id occurs twice; the first is kept", schema.id)
@@ -276,30 +293,30 @@ def validate(raw: pd.DataFrame, schema: Schema) -> Transactions:
     else:
         out["id"] = out["row"]
     for column in schema.numeric:
-        number = _number(raw[column])
+        value = number(raw[column])
         unreadable = (
-            np.isnan(number) & raw[column].notna().to_numpy() & (_text(raw[column]).str.lower() != "nan").to_numpy()
+            np.isnan(value) & raw[column].notna().to_numpy() & (text(raw[column]).str.lower() != "nan").to_numpy()
         )
-        set_aside(np.isinf(number) | unreadable, "number is infinite or unreadable", column)
-        out[column] = number
+        set_aside(np.isinf(value) | unreadable, "number is infinite or unreadable", column)
+        out[column] = value
     for column in schema.categorical:
-        out[column] = raw[column].to_numpy() if not _is_text(raw[column]) else _text(raw[column]).to_numpy(dtype=object)
+        out[column] = raw[column].to_numpy() if not is_text(raw[column]) else text(raw[column]).to_numpy(dtype=object)
     for key in ("label", "scenario"):
         column = getattr(schema, key)
         if not column:
             out[key] = np.int64(-1 if key == "label" else 0)
             continue
-        number = _number(raw[column])
+        value = number(raw[column])
         if key == "label":
-            known = np.isin(number, (0, 1))
+            known = np.isin(value, (0, 1))
             set_aside(
-                ~known & ~np.isnan(number) | (np.isnan(number) & raw[column].notna().to_numpy()),
+                ~known & ~np.isnan(value) | (np.isnan(value) & raw[column].notna().to_numpy()),
                 "label is neither 0 nor 1",
                 column,
             )
-            out[key] = np.where(known, np.nan_to_num(number, posinf=0, neginf=0), -1).astype(np.int64)
+            out[key] = np.where(known, np.nan_to_num(value, posinf=0, neginf=0), -1).astype(np.int64)
         else:
-            out[key] = np.nan_to_num(number, nan=0, posinf=0, neginf=0).astype(np.int64)
+            out[key] = np.nan_to_num(value, nan=0, posinf=0, neginf=0).astype(np.int64)
     frame = out[~bad].sort_values(["time", "row"], kind="stable").reset_index(drop=True)
     return Transactions(frame, schema, quarantine, rows_read=n)
 
@@ -337,52 +354,3 @@ def _load(path: Path, schema: Schema) -> pd.DataFrame:
         raise UserError(
             "the file cannot be read", where=path, mend=f"check that it is a whole {path.suffix[1:]} file: {reason}"
         ) from None
-
-
-def _is_text(column: pd.Series) -> bool:
-    return not pd.api.types.is_numeric_dtype(column)
-
-
-def _text(column: pd.Series) -> pd.Series:
-    """Values as text, missing kept missing; 3 and 3.0 read the same."""
-    missing = column.isna()
-    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
-        column = column.astype("Int64")
-    return column.astype(object).map(str).where(~missing, None)
-
-
-def _number(column: pd.Series) -> NDArray[np.float64]:
-    """Numbers as float64; what is not a number becomes NaN."""
-    if pd.api.types.is_bool_dtype(column):
-        return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    if _is_text(column):
-        column = column.astype(object).where(column.notna(), None)
-        column = column.map(
-            lambda v: {"true": "1", "false": "0"}.get(str(v).strip().lower(), v) if v is not None else v
-        )
-    return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _seconds(column: pd.Series) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Seconds since 1970 and where they are readable. Numbers are seconds; text is ISO 8601, with any offset, read as UTC."""
-    number = None
-    if pd.api.types.is_numeric_dtype(column):
-        number = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    elif _is_text(column) and not pd.api.types.is_datetime64_any_dtype(column):
-        as_number = pd.to_numeric(column, errors="coerce")
-        if as_number.notna().any() and as_number.notna().mean() > 0.5:
-            number = as_number.to_numpy(dtype=np.float64, na_value=np.nan)
-    if number is None:
-        stamps = pd.to_datetime(
-            column,
-            errors="coerce",
-            utc=True,
-            format=None if pd.api.types.is_datetime64_any_dtype(column) else "ISO8601",
-        )
-        readable = stamps.notna().to_numpy()
-        stamps = stamps.fillna(pd.Timestamp(0, tz="UTC")).astype("datetime64[s, UTC]")
-        return stamps.astype("int64").to_numpy(), readable
-    readable = np.isfinite(number) & (
-        np.abs(number) < 4e9 * 10
-    )  # up to the year 3237: more is milliseconds, or rubbish
-    return np.where(readable, np.nan_to_num(number, posinf=0, neginf=0), 0).astype(np.int64), readable

@@ -32,15 +32,16 @@ class World:
     Attributes:
         cards: payers; about 1.9 payments each a day.
         days: length of the log.
-        fraud: multiplies the published rate of compromised terminals and leaked cards (2 and 3 a day for 5,000 cards), so
-            that a small log holds enough of them to measure.
+        compromised, leaked: multiply the published rates of compromised terminals and leaked cards (2 and 3 a day for 5,000
+            cards), so that a small log holds enough of them to measure.
         large: an amount above this is fraud of kind 1.
         seed: equal seeds give equal files.
     """
 
-    cards: int = 500
-    days: int = 84
-    fraud: float = 2.0
+    cards: int = 300
+    days: int = 70
+    compromised: float = 1.0
+    leaked: float = 4.0
     large: float = 220.0
     seed: int = 0
 
@@ -140,14 +141,14 @@ def _draws(expected: float, days: int, size: int, rng: Generator) -> list[tuple[
 
 def _compromise_terminals(frame: pd.DataFrame, world: World, rng: Generator) -> None:
     terminal, day = frame["terminal"].to_numpy(), frame["day"].to_numpy()
-    expected = 2 / 5000 * world.cards * world.fraud
+    expected = 2 / 5000 * world.cards * world.compromised
     for first, member in _draws(expected, world.days, max(2 * world.cards, 20), rng):
         frame.loc[(terminal == member) & (day >= first) & (day < first + 28), "scenario"] = 2
 
 
 def _leak_cards(frame: pd.DataFrame, world: World, rng: Generator) -> None:
     card, day = frame["card"].to_numpy(), frame["day"].to_numpy()
-    for first, member in _draws(3 / 5000 * world.cards * world.fraud, world.days, world.cards, rng):
+    for first, member in _draws(3 / 5000 * world.cards * world.leaked, world.days, world.cards, rng):
         rows = np.flatnonzero((card == member) & (day >= first) & (day < first + 14))
         taken = rng.permutation(rows)[: len(rows) // 3]
         frame.loc[taken, "amount"] *= 5

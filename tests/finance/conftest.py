@@ -12,7 +12,7 @@ from finance.synthetic import World, write
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("log") / "data", World(cards=60, days=40, fraud=12.0))
+    return write(tmp_path_factory.mktemp("log") / "data", World(cards=60, days=40, compromised=12.0, leaked=12.0))
 
 
 @pytest.fixture(scope="session")

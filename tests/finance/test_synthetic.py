@@ -6,12 +6,12 @@ from core.errors import UserError
 from finance.data import read
 from finance.synthetic import World, generate, write
 
-WORLD = World(cards=150, days=60, fraud=6.0)
+WORLD = World(cards=150, days=60, compromised=6.0, leaked=6.0)
 
 
 def test_equal_seeds_give_equal_logs_and_other_seeds_others():
     assert generate(WORLD).equals(generate(WORLD))
-    assert not generate(WORLD).equals(generate(World(cards=150, days=60, fraud=6.0, seed=1)))
+    assert not generate(WORLD).equals(generate(World(cards=150, days=60, compromised=6.0, leaked=6.0, seed=1)))
 
 
 def test_size_scales_with_cards():

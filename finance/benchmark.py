@@ -1,0 +1,203 @@
+"""The benchmark of finance on `fdh_simulated`: published, rerun and ours side by side, resumable by (test, seed).
+
+Everything is fitted on days before the test week (8 to 14 August 2018); settings were chosen on the week 14 days earlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from core.bench import Bench, Row, row
+from core.errors import UserError
+from core.statistics import Estimate
+from finance.baselines import logistic_regression, random_forest
+from finance.data import KNOWN, find, read
+from finance.estimators import FraudScorer, TransactionEncoder
+from finance.evaluation import (
+    MAIN,
+    Representation,
+    Settings,
+    Study,
+    check_unseen,
+    evaluate,
+    label_free_floors,
+    label_free_metrics,
+)
+from finance.presets import Recipe, masked
+from finance.split import FDH_TEST
+
+DATA = "fdh_simulated"
+GOAL = 0.93  # auroc of scenario 3 without labels
+SHOWN = (MAIN, "auroc", "card_precision@100", "auroc@scenario=1", "auroc@scenario=2", "auroc@scenario=3")
+# Fraud Detection Handbook, chapter 3, BaselineModeling: auroc, average precision, card precision@100
+PUBLISHED = {
+    "logistic_regression": (0.871, 0.606, 0.291),
+    "random_forest": (0.867, 0.658, 0.287),
+    "xgboost": (0.862, 0.639, 0.273),
+}
+PUBLISHED_METRICS = ("auroc", "average_precision", "card_precision@100")
+
+
+@cache
+def study() -> Study:
+    """The data up to the end of the test week; read once for all tests of a run."""
+    return Study.checked(read(DATA), FDH_TEST)
+
+
+def pretrained(out: Path, minutes: float, seed: int, device: str) -> TransactionEncoder:
+    """The encoder of a seed, trained before the test week; taken from the bench folder where it is there already."""
+    recipe: Recipe = masked()
+    recipe = replace(recipe, train=replace(recipe.train, minutes=minutes, steps=None, seed=seed, device=device))
+    run = out / "runs" / f"masked-{minutes:g}-{seed}"
+    if (run / "config.json").exists():
+        encoder = TransactionEncoder.load(run)
+        if encoder.recipe_ == recipe:
+            return encoder
+    encoder = TransactionEncoder(recipe).fit(study().data, until=FDH_TEST.test, out=run, note=lambda line: None)
+    encoder.save(run)
+    return encoder
+
+
+def estimates(
+    method: str, role: str, found: dict[str, Estimate], shown: tuple[str, ...], suffix: str = "", **more
+) -> list[Row]:
+    return [row(DATA, method, role, m + suffix, found[m], **more) for m in shown if m in found]
+
+
+def floors(out: Path, minutes: float, seed: int, device: str) -> list[Row]:
+    """The published figures beside their rerun on features of our own making."""
+    s = study()
+    train, test, x, label = s.rows.train, s.rows.test, s.features.values, s.data.label
+    panel = s.panel("unknown", 200)
+    made = [
+        row(DATA, name, "published", metric, value)
+        for name, values in PUBLISHED.items()
+        for metric, value in zip(PUBLISHED_METRICS, values, strict=True)
+    ]
+    for name, fit in (("logistic_regression", logistic_regression), ("random_forest", random_forest)):
+        found = panel.measure(s.on("unknown", fit(x[train], label[train], x[test], seed)))
+        off = max(abs(found[m].value - v) for m, v in zip(PUBLISHED_METRICS, PUBLISHED[name], strict=True))
+        note = f"at most {off:.4f} from the published figures; random_state {seed}"
+        made += estimates(name, "floor", found, SHOWN, note=note)
+    return made
+
+
+def label_free(out: Path, minutes: float, seed: int, device: str) -> list[Row]:
+    """The score without labels beside detectors without labels; with and without cards already known as defrauded."""
+    s, encoder = study(), pretrained(out, minutes, seed, device)
+    check_unseen(encoder, s.split)
+    scores = {"masked fields": FraudScorer(encoder).score_samples(s.data, s.rows.test)[s.rows.test]}
+    scores["random init"] = FraudScorer(encoder.untrained(seed)).score_samples(s.data, s.rows.test)[s.rows.test]
+    scores |= label_free_floors(s, seed)
+    made = []
+    for cards, suffix in (("unknown", ""), ("all", ", all cards")):
+        for name, found in label_free_metrics(s, scores, cards, 200).items():  # type: ignore[arg-type]
+            role = "ours" if name == "masked fields" else "floor"
+            counts = s.panel(cards, 0).counts()  # type: ignore[arg-type]
+            for metric in SHOWN:
+                goal = GOAL if role == "ours" and metric == "auroc@scenario=3" else None
+                kind = metric.partition("=")[2]
+                frauds = counts[f"frauds of scenario {kind}"] if kind else counts["frauds"]
+                made.append(
+                    row(DATA, name, role, metric + suffix, found[metric], goal=goal, note=f"{frauds} frauds, no labels")
+                )
+    return made
+
+
+def few_labels(out: Path, minutes: float, seed: int, device: str) -> list[Row]:
+    """The whole evaluation of a seed's encoder: all labels, few labels, and the three answers."""
+    s, encoder = study(), pretrained(out, minutes, seed, device)
+    evaluation = evaluate(encoder, s.data, s.split, Settings())
+    evaluation.write(out / "reports" / f"masked-{seed}")
+    made = estimates(
+        "masked fields + features", "ours", evaluation.metrics, SHOWN, note="all labels of the training week"
+    )
+    for name, found in evaluation.floors.items():
+        made += estimates(name, "floor", found, SHOWN, note="all labels of the training week")
+    arms = {"pretrained": "ours", "random_init": "floor", "raw": "floor", "scratch": "floor"}
+    for fraction in sorted({r["fraction"] for r in evaluation.label_curve}):
+        for arm, role in arms.items():
+            values = [r["value"] for r in evaluation.label_curve if r["arm"] == arm and r["fraction"] == fraction]
+            labels = next(r["labels"] for r in evaluation.label_curve if r["fraction"] == fraction)
+            spread = Estimate(float(np.mean(values)), float(min(values)), float(max(values)))
+            note = f"{labels} fraud labels, no fraud-rate columns, {len(values)} draw(s); interval = range of draws"
+            made.append(row(DATA, f"{arm}, linear probe" if arm != "scratch" else arm, role, f"{MAIN}, {fraction:.0%} of labels", spread, note=note))  # fmt: skip
+    for name, found in evaluation.answers.items():
+        made.append(
+            row(
+                DATA,
+                "masked fields",
+                "ours",
+                f"answer: {name}",
+                found.estimate,
+                note=f"{found.verdict}; {found.detail}",
+            )
+        )
+    return made
+
+
+def smoke(out: Path, minutes: float, seed: int, device: str) -> list[Row]:
+    """Every part on real data in a minute, with loose bounds: raises UserError where one is broken."""
+    s = study()
+    train, test, label = s.rows.train, s.rows.test, s.data.label
+    panel = s.panel("unknown", 20)
+    recipe = masked()
+    recipe = replace(recipe, train=replace(recipe.train, steps=120, minutes=None))
+    encoder = TransactionEncoder(recipe).fit(s.data, until=FDH_TEST.test, note=lambda line: None)
+    ours, untrained = (
+        panel.measure(s.on("unknown", FraudScorer(e).score_samples(s.data, test)[test]))
+        for e in (encoder, encoder.untrained())
+    )
+    published = panel.measure(
+        s.on("unknown", logistic_regression(s.features.values[train], label[train], s.features.values[test]))
+    )
+    found = ours["auroc@scenario=3"].value
+    checks = {
+        "logistic regression is within .003 of the published figures": all(
+            abs(published[m].value - v) <= 0.003
+            for m, v in zip(PUBLISHED_METRICS, PUBLISHED["logistic_regression"], strict=True)
+        ),
+        f"scenario 3 without labels, auroc {found:.3f}, is above .90": found > 0.90,
+        "pretraining beats random weights by .05": found > untrained["auroc@scenario=3"].value + 0.05,
+        "the states of random rows differ": float(
+            np.nanstd(Representation.of(encoder, s).state[train][:1000], axis=0).mean()
+        )
+        > 0.01,
+    }
+    broken = [what for what, holds in checks.items() if not holds]
+    if broken:
+        raise UserError(f"smoke: not so that {'; '.join(broken)}", where="bench --only smoke")
+    return estimates("masked fields", "ours", ours, SHOWN, note="smoke: 120 steps") + estimates(
+        "random init", "floor", untrained, SHOWN, note="smoke"
+    )
+
+
+TESTS: dict[str, Callable[[Path, float, int, str], list[Row]]] = {
+    "floors": floors,
+    "label_free": label_free,
+    "few_labels": few_labels,
+    "smoke": smoke,
+}
+ONCE = ("floors", "smoke")  # the same for every seed
+
+
+def bench(only: str | None, minutes: float, out: Path, seeds: int, device: str, say: Callable[[str], None]) -> int:
+    """Run the tests for seeds 0, 1, …; returns the exit code, 1 where a figure is missing."""
+    if only is not None and only not in TESTS:
+        raise UserError(f"unknown test '{only}'", where="--only", mend=f"choose from {', '.join(TESTS)}")
+    if seeds < 1 or not minutes > 0:
+        raise UserError("a bench needs a seed and some minutes", where="--seeds, --minutes", mend="give 1 or more")
+    find(DATA)  # one clear line where the data is not there
+    record = Bench(out, {"minutes": minutes, "sha256": KNOWN[DATA].sha256["transactions.parquet"]}, say)
+    failed = False
+    for test in [only] if only else [t for t in TESTS if t != "smoke"]:
+        for seed in range(1 if test in ONCE else seeds):
+            made = record.run(test, seed, lambda test=test, seed=seed: TESTS[test](out, minutes, seed, device))
+            failed |= any(r["value"] is None for r in made)
+    say(f"results: {record.write()}")
+    return int(failed)

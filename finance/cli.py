@@ -1,0 +1,286 @@
+"""The commands of finance. Each is a frozen dataclass; heavy libraries are imported when a command runs, not before."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from core.cli import main as run_commands
+
+if TYPE_CHECKING:
+    from finance.data import Transactions
+
+Set = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE …")]
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def load(data: str, schema: Path | None, *, labels: bool) -> Transactions:
+    """Read a log and say in one line what was set aside."""
+    from finance.data import read
+
+    table = read(data, schema, labels=labels)
+    if len(table.quarantine):
+        say(f"{table.quarantine.summary()} (verb check lists them)")
+    return table
+
+
+def day_of(date: str) -> int:
+    """Days since 1970 of an ISO date, or one clear line."""
+    import datetime
+
+    from core.errors import UserError
+
+    try:
+        return datetime.date.fromisoformat(date).toordinal() - datetime.date(1970, 1, 1).toordinal()
+    except ValueError:
+        raise UserError(f"'{date}' is no date", where="--until", mend="write it as 2024-12-31") from None
+
+
+@dataclass(frozen=True)
+class Synth:
+    """Generate card payments with habits and three kinds of fraud: a table and its schema.toml.
+
+    Attributes:
+        out: new folder.
+        size: cards; each pays about twice a day.
+        days: length of the log.
+        seed: equal seeds give equal files.
+        csv: write csv instead of parquet.
+    """
+
+    out: Path
+    size: int = 300
+    days: int = 70
+    seed: int = 0
+    csv: bool = False
+
+    def run(self) -> None:
+        from finance.synthetic import World, write
+
+        write(
+            self.out,
+            World(self.size, self.days, seed=self.seed),
+            "transactions.csv" if self.csv else "transactions.parquet",
+        )
+        print(f"{self.size} cards over {self.days} days: {self.out}")
+
+
+@dataclass(frozen=True)
+class Check:
+    """Read every row, say what is wrong and where; exit 1 where nothing usable is left.
+
+    Attributes:
+        data: csv or parquet file, folder with schema.toml, or a known name (fdh_simulated).
+        schema: TOML file that says which column is what; by default schema.toml beside the data.
+        out: folder for quarantine.csv.
+    """
+
+    data: str
+    schema: Path | None = None
+    out: Path = Path(".")
+
+    def run(self) -> int:
+        from finance.data import examine
+
+        table = examine(self.data, self.schema)
+        print(table.describe())
+        for reason, count in table.quarantine.counts().items():
+            print(f"  {count} × {reason}")
+        if len(table.quarantine):
+            print(f"each with its reason: {table.quarantine.write(self.out / 'quarantine.csv')}")
+        return 0 if len(table) else 1
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Learn from payments without labels and write a run folder. The test period is never seen.
+
+    Attributes:
+        data: csv or parquet file, folder with schema.toml, or a known name (fdh_simulated).
+        out: the run folder; an interrupted run of the same settings goes on where it stopped.
+        method: masked (hidden fields are predicted; the one that can score), next (the next payment), simclr (slices of a
+            card's history agree).
+        minutes: wall time; or
+        steps: optimizer steps. The recipe's own number where neither is given.
+        until: first day that is not seen, as 2024-12-31; by default the first test day.
+        schema: TOML file that says which column is what.
+        seed: equal seeds give equal weights.
+        device: cpu, cuda, …
+        set: settings of the recipe, as train.lr=0.001 shape.dim=128.
+    """
+
+    data: str
+    out: Path
+    method: str = "masked"
+    minutes: float | None = None
+    steps: int | None = None
+    until: str | None = None
+    schema: Path | None = None
+    seed: int = 0
+    device: str = "cpu"
+    set: Set = ()
+
+    def run(self) -> None:
+        from dataclasses import replace
+
+        from core.config import settings
+        from core.errors import UserError
+        from finance.estimators import TransactionEncoder
+        from finance.presets import recipe_for
+
+        if self.minutes is not None and self.steps is not None:
+            raise UserError("--minutes and --steps were both given", where="pretrain", mend="give one of them")
+        recipe = recipe_for(self.method)
+        train = replace(recipe.train, seed=self.seed, device=self.device)
+        if self.minutes is not None or self.steps is not None:
+            train = replace(train, minutes=self.minutes, steps=self.steps)
+        recipe = settings(replace(recipe, train=train), self.set)
+        table = load(self.data, self.schema, labels=False)
+        until = None if self.until is None else day_of(self.until)
+        encoder = TransactionEncoder(recipe).fit(table, until=until, out=self.out, note=say)
+        print(f"run: {encoder.save(self.out)}")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Compare a run with floors on labelled days: evaluation.json and report.html.
+
+    Attributes:
+        run_folder: what pretrain wrote.
+        data: the labelled log.
+        out: folder for the report.
+        cards: unknown leaves out test cards already known as defrauded, as published; all keeps them.
+        fractions: shares of the training labels to learn from.
+        draws: how often each share below 1 is drawn.
+        scratch_share: steps of each network trained from labels alone, as a share of the pretraining's.
+        schema: TOML file that says which column is what.
+    """
+
+    run_folder: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    out: Path
+    cards: Literal["unknown", "all"] = "unknown"
+    fractions: tuple[float, ...] = (0.1, 1.0)
+    draws: int = 3
+    scratch_share: float = 0.25
+    schema: Path | None = None
+
+    def run(self) -> None:
+        from finance.estimators import TransactionEncoder
+        from finance.evaluation import Settings, evaluate
+        from finance.split import default_split
+
+        encoder = TransactionEncoder.load(self.run_folder)
+        table = load(self.data, self.schema, labels=True)
+        settings = Settings(self.fractions, self.draws, self.scratch_share, cards=self.cards)
+        evaluation = evaluate(encoder, table, default_split(table), settings, say)
+        for name, found in evaluation.answers.items():
+            print(f"{name}: {found.verdict}  ({found.detail}: {found.estimate})")
+        print(f"report: {evaluation.write(self.out)}")
+
+
+@dataclass(frozen=True)
+class Score:
+    """Score every payment without labels: a table with row number, id, score and the surprise of each field.
+
+    Attributes:
+        run_folder: what pretrain wrote, with method masked.
+        data: payments with their cards' earlier ones: a score comes from a card's own history.
+        out: parquet or csv file to write.
+        since: first day to score, as 2024-12-31; earlier ones serve as history. By default every day.
+        pseudonymise: replace ids by keyed hashes; the key is read from the environment variable TACIT_KEY.
+        schema: TOML file that says which column is what.
+    """
+
+    run_folder: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    out: Path
+    since: str | None = None
+    pseudonymise: bool = False
+    schema: Path | None = None
+
+    def run(self) -> None:
+        from finance.estimators import FraudScorer
+        from finance.tables import score_table, write
+
+        scorer = FraudScorer.load(self.run_folder)
+        table = load(self.data, self.schema, labels=False)
+        made = score_table(scorer, table, None if self.since is None else day_of(self.since), self.pseudonymise)
+        print(f"{len(made)} payments scored: {write(made, self.out)}")
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Write the encoder's state after each payment, or after each card's last one.
+
+    Attributes:
+        run_folder: what pretrain wrote.
+        data: the log to embed.
+        out: parquet file to write.
+        per: a row for each payment, or for each card.
+        pseudonymise: replace ids by keyed hashes; the key is read from the environment variable TACIT_KEY.
+        schema: TOML file that says which column is what.
+    """
+
+    run_folder: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    out: Path
+    per: Literal["payment", "card"] = "payment"
+    pseudonymise: bool = False
+    schema: Path | None = None
+
+    def run(self) -> None:
+        from finance.estimators import TransactionEncoder
+        from finance.tables import embedding_table, write
+
+        encoder = TransactionEncoder.load(self.run_folder)
+        made = embedding_table(encoder, load(self.data, self.schema, labels=False), self.per, self.pseudonymise)
+        print(f"{len(made)} rows: {write(made, self.out)}")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The benchmark on fdh_simulated, resumable by (test, seed); writes results.json.
+
+    Attributes:
+        only: one test of finance.benchmark.TESTS; all of them but smoke where it is not given.
+        minutes: pretraining time of each seed.
+        out: folder for parts and results.json.
+        seeds: how many, from 0.
+        device: cpu, cuda, …
+    """
+
+    only: str | None = None
+    minutes: float = 8.0
+    out: Path = Path("bench/finance")
+    seeds: int = 3
+    device: str = "cpu"
+
+    def run(self) -> int:
+        from finance.benchmark import bench
+
+        return bench(self.only, self.minutes, self.out, self.seeds, self.device, print)
+
+
+COMMANDS: dict[str, type] = {
+    "synth": Synth,
+    "check": Check,
+    "pretrain": Pretrain,
+    "evaluate": Evaluate,
+    "score": Score,
+    "embed": Embed,
+    "bench": Bench,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`tacit-finance`."""
+    run_commands("finance", COMMANDS, "Learn from unlabelled card payments, and find the odd ones.", argv)

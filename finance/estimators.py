@@ -1,0 +1,246 @@
+"""What analysts import: `TransactionEncoder` learns from unlabelled histories, `FraudScorer` scores payments without labels.
+
+encoder = TransactionEncoder().fit("folder/with/schema")
+states = encoder.transform("folder/with/schema")       # (N, D), one row a payment, from its past alone
+scores = FraudScorer(encoder).score_samples("folder")   # (N,), higher = stranger
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OutlierMixin
+
+from core.batches import SequenceBatches
+from core.config import from_dict, to_dict
+from core.errors import UserError
+from core.estimator import PretrainedEncoder
+from core.methods import Autoregressive, MaskedPrediction, Method, SimCLR
+from core.pretext import Pretext
+from core.tokens import to_device
+from finance.data import Transactions, read
+from finance.encoders import event_encoder
+from finance.histories import EventCodec, Windows
+from finance.presets import Recipe
+from finance.pretext import event_slices, masked_fields, next_event
+from finance.scoring import and_past, surprise, with_past
+from finance.split import default_split
+
+Data = str | Path | Transactions
+EMBED_STRIDE = 32  # events embedded by one window: longer ones are faster and see a shorter past
+
+
+class TransactionEncoder(PretrainedEncoder):
+    """A causal Transformer over a card's events, pretrained without labels.
+
+    Args:
+        recipe: see finance.presets.
+    """
+
+    domain = "finance"
+
+    def __init__(self, recipe: Recipe | None = None) -> None:
+        self.recipe = recipe
+
+    def fit(
+        self,
+        data: Data,
+        y: object = None,
+        *,
+        until: int | None = None,
+        out: str | Path | None = None,
+        note: Callable[[str], None] | None = None,
+    ) -> Self:
+        """Fit codecs and train on all days before `until`.
+
+        Args:
+            data: a path, a known set's name, or Transactions. Labels are not looked at.
+            until: first day (since 1970) that is not seen; None: the test period of finance.split.default_split.
+            out: run folder in the making; an interrupted run goes on from there.
+
+        Raises:
+            UserError: unreadable data, or too little of it.
+        """
+        recipe = self.recipe or Recipe()
+        table = as_transactions(data)
+        self.until_ = default_split(table).test if until is None else until
+        past = table.where(table.day < self.until_)
+        if len(past) < 2:
+            raise UserError("no transaction before the test period", where="time", mend="give a longer log")
+        fields = recipe.fields
+        self.codec_ = EventCodec.fit(
+            past, max_categories=fields.max_categories, buckets=fields.buckets, min_count=fields.min_count
+        )
+        self.trained_on_: dict[str, Any] = {
+            "rows": len(past),
+            "cards": len(np.unique(past.card)),
+            "sha256": table.sha256,
+        }
+        ragged = self.codec_.encode(past).ragged
+        torch.manual_seed(recipe.train.seed)
+        self._build(recipe)
+        batches = SequenceBatches(
+            ragged,
+            max(2, min(recipe.batch_size, int((ragged.lengths >= recipe.shortest).sum()))),
+            recipe.train.seed,
+            max_length=recipe.shape.context,
+            min_length=recipe.shortest,
+        )
+        method, pretext = self._method(recipe)
+        self.pretrain(method, batches, pretext, recipe.train, out, note)
+        self.trained_on_ |= {"steps": self.history_.steps, "minutes": round(self.history_.seconds / 60, 2)}
+        return self
+
+    def transform(self, data: Data, rows: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+        """State after each payment (N, D), in the table's order, from that payment and earlier ones of the card alone.
+
+        Args:
+            rows: (N,) which payments to embed; the others stay nan.
+        """
+        self._check_fitted()
+        table = as_transactions(data)
+        histories = self.codec_.encode(table)
+        wanted = np.ones(len(table), bool) if rows is None else rows
+        states = self._states(histories.ragged, histories.from_table(wanted))
+        states[~histories.from_table(wanted)] = np.nan
+        return histories.to_table(states)
+
+    def transform_cards(self, data: Data) -> tuple[NDArray, NDArray[np.float32]]:
+        """Each card's name (C,) and its state after its last payment (C, D)."""
+        table = as_transactions(data)
+        last = np.zeros(len(table), bool)
+        last[len(table) - 1 - np.unique(table.card[::-1], return_index=True)[1]] = True
+        return table.frame["entity"].to_numpy()[last], self.transform(table, last)[last]
+
+    @torch.no_grad()
+    def _states(self, ragged: Any, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
+        self.encoder_.eval()
+        device = next(self.encoder_.parameters()).device
+        windows = Windows.over(ragged, wanted, self.recipe_.shape.context, EMBED_STRIDE)
+        states = np.full((int(ragged.offsets[-1]), self.encoder_.dim), np.nan, dtype=np.float32)
+        for at in windows.by_length(128):
+            batch, event = windows.batch(ragged, at)
+            hidden = self.encoder_(to_device(batch, device)).x
+            place = np.arange(event.shape[1])[None]
+            scored = (place >= (windows.length - windows.scored)[at][:, None]) & (event >= 0)
+            states[event[scored]] = hidden[torch.from_numpy(scored).to(device)].float().cpu().numpy()
+        return states
+
+    def _build(self, recipe: Recipe) -> None:
+        self.recipe_ = recipe
+        self.encoder_ = event_encoder(self.codec_, recipe.shape)
+        heads = self.encoder_.stem.heads(components=recipe.shape.components, trim=recipe.shape.trim)
+        self.heads_ = None if recipe.method == "simclr" else heads
+
+    def _method(self, recipe: Recipe) -> tuple[Method, Pretext]:
+        weights = {f.name: 1.0 if f.name == "amount" else recipe.other_weight for f in self.codec_.fields}
+        if recipe.method == "simclr":
+            return SimCLR(self.encoder_), event_slices(recipe.slices)
+        if recipe.method == "next":
+            return Autoregressive(self.encoder_, self.heads_, weights), next_event(recipe.horizon)
+        return MaskedPrediction(self.encoder_, self.heads_, weights), masked_fields(self.codec_.fields, recipe.masks)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "recipe": to_dict(self.recipe_),
+            "codec": self.codec_.json(),
+            "until": self.until_,
+            "trained_on": self.trained_on_,
+        }
+
+    @classmethod
+    def build(cls, config: dict[str, Any]) -> Self:
+        recipe = from_dict(Recipe, config["recipe"])
+        new = cls(recipe)
+        new.codec_, new.until_ = EventCodec.from_json(config["codec"]), int(config["until"])
+        new.trained_on_ = dict(config["trained_on"])
+        new._build(recipe)
+        return new
+
+
+class FraudScorer(OutlierMixin, BaseEstimator):
+    """Scores payments without labels: how much larger the amount is than the card's older history lets one expect.
+
+    Args:
+        encoder: fitted, with method `masked`; None to fit one.
+    """
+
+    def __init__(self, encoder: TransactionEncoder | None = None) -> None:
+        self.encoder = encoder
+
+    @classmethod
+    def load(cls, run: str | Path) -> Self:
+        """The scorer of a run folder."""
+        scorer = cls(TransactionEncoder.load(run))
+        scorer._fitted()
+        return scorer
+
+    def fit(self, data: Data, y: object = None, *, until: int | None = None) -> Self:
+        """Pretrain the encoder on all days before `until`; see TransactionEncoder.fit."""
+        self.encoder = (self.encoder or TransactionEncoder()).fit(data, until=until)
+        return self
+
+    def score_samples(self, data: Data, rows: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """Score (N,) in nats, higher = stranger, in the table's order; nan where `rows` is False."""
+        return self.parts(data, rows)[:, 0]
+
+    def parts(self, data: Data, rows: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """(N, 3): the score, the payment's own surprise, and the mean surprise of the card's past payments."""
+        encoder = self._fitted()
+        score, table = encoder.recipe_.score, as_transactions(data)
+        histories = encoder.codec_.encode(table)
+        offsets = histories.ragged.offsets
+        wanted = histories.from_table(np.ones(len(table), bool) if rows is None else rows)
+        own = surprise(
+            encoder.encoder_,
+            encoder.heads_,
+            histories.ragged,
+            and_past(wanted, offsets, score.memory),
+            encoder.recipe_.shape.context,
+            score,
+        )["amount"]
+        past = with_past(own, offsets, score.memory)
+        parts = np.column_stack([own + past, own, past])
+        parts[~wanted] = np.nan
+        return histories.to_table(parts)
+
+    def reasons(self, data: Data, rows: NDArray[np.bool_] | None = None) -> dict[str, NDArray[np.float64]]:
+        """Surprise of every field (N,) in nats, by the column's own name: −log P(as large or larger) of the amount, −log p else.
+
+        All fields of an event are hidden at once: each is judged by the card's older history, not by the others.
+        """
+        encoder = self._fitted()
+        table = as_transactions(data)
+        histories = encoder.codec_.encode(table)
+        wanted = histories.from_table(np.ones(len(table), bool) if rows is None else rows)
+        found = surprise(
+            encoder.encoder_,
+            encoder.heads_,
+            histories.ragged,
+            wanted,
+            encoder.recipe_.shape.context,
+            encoder.recipe_.score,
+            all_fields=True,
+        )
+        return {encoder.codec_.title(key): histories.to_table(values) for key, values in found.items()}
+
+    def _fitted(self) -> TransactionEncoder:
+        if self.encoder is None or not hasattr(self.encoder, "encoder_"):
+            raise UserError("this FraudScorer is not fitted", mend="call fit first, or load a run")
+        if self.encoder.recipe_.method != "masked":
+            raise UserError(
+                f"a run of method '{self.encoder.recipe_.method}' gives no score",
+                where="run",
+                mend="use --method masked",
+            )
+        return self.encoder
+
+
+def as_transactions(data: Data) -> Transactions:
+    """Transactions, read where a path or name is given; labels may be absent."""
+    return data if isinstance(data, Transactions) else read(data, labels=False)

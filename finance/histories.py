@@ -1,0 +1,215 @@
+"""Validated transactions -> each card's history as sequences of encoded fields.
+
+Every event has: amount (signed log, standardised), gap (log seconds since the card's previous event), hour, weekday, and the
+schema's categorical and numeric columns. Codecs are fitted on days before the test period and saved with the run.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from core.batches import Ragged
+from core.codec import FIRST, MISSING, Categories, Codec, Scale, from_json
+from core.encoders import Field
+from core.errors import UserError
+from core.tokens import Batch
+from finance.data import DAY, Schema, Transactions
+
+GAP_LIMIT = 365 * DAY
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """A column of many values, each put into one of a fixed number of buckets: stores no value, and knows no unknown one."""
+
+    buckets: int
+
+    @property
+    def size(self) -> int:
+        return self.buckets + FIRST
+
+    def encode(self, column: object) -> NDArray[np.int64]:
+        """Ids (N,): 0 where missing, else 3 + CRC-32 of the text modulo the buckets, equal on every machine."""
+        codes, values = pd.factorize(pd.Series(column))  # type: ignore[call-overload]
+        ids = np.array([zlib.crc32(_as_text(v).encode()) % self.buckets + FIRST for v in values], dtype=np.int64)
+        return np.where(codes < 0, MISSING, ids[codes] if len(ids) else MISSING)
+
+    def json(self) -> dict[str, Any]:
+        return {"kind": "hashed", "buckets": self.buckets}
+
+
+def _as_text(value: object) -> str:
+    """3 and 3.0 read the same, so that a column with gaps equals one without."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+@dataclass(frozen=True)
+class EventCodec:
+    """How a table becomes fields.
+
+    Attributes:
+        schema: the columns' roles.
+        columns: a codec by field key: `amount`, `gap`, then `category0` … and `number0` … in the schema's order. Keys are ours,
+            since a column may have any name.
+    """
+
+    schema: Schema
+    columns: dict[str, Codec | Hashed]
+
+    @classmethod
+    def fit(
+        cls, data: Transactions, *, max_categories: int = 1000, buckets: int = 256, min_count: int = 5
+    ) -> EventCodec:
+        """Codecs from every row of `data`; a column of more than `max_categories` values is hashed into `buckets`."""
+        columns: dict[str, Codec | Hashed] = {"amount": Scale.fit(data.amount, log=True)}
+        columns["gap"] = Scale.fit(_gap(data), log=True)
+        for i, name in enumerate(data.schema.categorical):
+            values = data.frame[name]
+            few = values.nunique() <= max_categories
+            columns[f"category{i}"] = Categories.fit(values, min_count=min_count) if few else Hashed(buckets)
+        for i, name in enumerate(data.schema.numeric):
+            columns[f"number{i}"] = Scale.fit(data.frame[name].to_numpy(dtype=float))
+        return cls(data.schema, columns)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The stem's fields."""
+        made = [Field("hour", "categorical", 24 + FIRST), Field("weekday", "categorical", 7 + FIRST)]
+        for key, codec in self.columns.items():
+            made.append(Field(key, "numeric") if isinstance(codec, Scale) else Field(key, "categorical", codec.size))
+        return tuple(made)
+
+    def title(self, key: str) -> str:
+        """What a field is called in the user's own data."""
+        if key.startswith("category"):
+            return self.schema.categorical[int(key[8:])]
+        if key.startswith("number"):
+            return self.schema.numeric[int(key[6:])]
+        return self.schema.amount if key == "amount" else key
+
+    def encode(self, data: Transactions) -> Histories:
+        """Sequences by card, in time order, ties in the table's order.
+
+        Raises:
+            UserError: a column that the codec was fitted on is missing.
+        """
+        for name in (*self.schema.categorical, *self.schema.numeric):
+            if name not in data.frame:
+                raise UserError(
+                    f"column '{name}' is missing",
+                    where="schema",
+                    mend="the run was made with it; name it in the schema",
+                )
+        order = np.argsort(data.card, kind="stable")
+        values: dict[str, NDArray] = {
+            "hour": data.time % DAY // 3600 + FIRST,
+            "weekday": (data.day + 3) % 7 + FIRST,
+            "amount": self.columns["amount"].encode(data.amount),
+            "gap": self.columns["gap"].encode(_gap(data)),
+        }
+        for i, name in enumerate(self.schema.categorical):
+            values[f"category{i}"] = self.columns[f"category{i}"].encode(data.frame[name])
+        for i, name in enumerate(self.schema.numeric):
+            values[f"number{i}"] = self.columns[f"number{i}"].encode(data.frame[name].to_numpy(dtype=float))
+        counts = np.bincount(data.card, minlength=int(data.card.max()) + 1 if len(data) else 0)
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return Histories(Ragged({k: np.ascontiguousarray(v[order]) for k, v in values.items()}, offsets), order)
+
+    def json(self) -> dict[str, Any]:
+        return {"schema": self.schema.json(), "columns": {k: c.json() for k, c in self.columns.items()}}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> EventCodec:
+        columns: dict[str, Codec | Hashed] = {
+            key: Hashed(int(c["buckets"])) if c["kind"] == "hashed" else from_json(c)
+            for key, c in data["columns"].items()
+        }
+        return cls(Schema.from_dict(data["schema"], where="config.json"), columns)
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Encoded events.
+
+    Attributes:
+        ragged: one sequence a card.
+        rows: (N,) the table's row of each event.
+    """
+
+    ragged: Ragged
+    rows: NDArray[np.int64]
+
+    def to_table(self, values: NDArray) -> NDArray:
+        """Values by event (N, …) in the table's order."""
+        out = np.empty_like(values)
+        out[self.rows] = values
+        return out
+
+    def from_table(self, values: NDArray) -> NDArray:
+        """Values by table row (N, …) in the events' order."""
+        return values[self.rows]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Cuts of histories: window i is events `[start[i], start[i] + length[i])` of the whole event table.
+
+    Attributes:
+        scored: (W,) how many of a window's last events it is there for.
+    """
+
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+    scored: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @classmethod
+    def over(cls, ragged: Ragged, wanted: NDArray[np.bool_], context: int, stride: int) -> Windows:
+        """Windows of at most `context` events, so that every wanted event (N,) is among the last `stride` of exactly one.
+
+        They end at every `stride`-th event of a card, counted from its first: what an event is shown does not depend on
+        events after it.
+        """
+        n = int(ragged.offsets[-1])
+        first = np.repeat(ragged.offsets[:-1], ragged.lengths)  # (N,) the card's first event
+        last = np.repeat(ragged.offsets[1:], ragged.lengths)
+        chunk = first + (np.arange(n) - first) // stride * stride
+        begin = np.unique(chunk[wanted])  # (W,) first event of each chunk that holds a wanted one
+        end = np.minimum(begin + stride, last[begin])
+        start = np.maximum(first[begin], begin + stride - context)
+        return cls(start, end - start, end - begin)
+
+    def batch(self, ragged: Ragged, at: NDArray[np.int64]) -> tuple[Batch, NDArray[np.int64]]:
+        """Windows `at` as a batch padded on the right, and (B, T) the event that stands at each place, -1 where padding."""
+        import torch
+
+        place = np.arange(int(self.length[at].max()))[None]
+        pad = place >= self.length[at][:, None]
+        event = np.where(pad, 0, self.start[at][:, None] + place)
+        batch = {}
+        for name, values in ragged.fields.items():
+            taken = values[event]
+            taken[pad] = 0
+            batch[name] = torch.from_numpy(taken)
+        return {**batch, "pad": torch.from_numpy(pad), "index": torch.from_numpy(at)}, np.where(pad, -1, event)
+
+    def by_length(self, size: int) -> list[NDArray[np.int64]]:
+        """Window numbers in batches of like length."""
+        order = np.argsort(self.length, kind="stable")
+        return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+def _gap(data: Transactions) -> NDArray[np.float64]:
+    """Seconds since the card's previous event (N,), at most a year; nan for its first."""
+    gap = pd.Series(data.time).groupby(data.card).diff().to_numpy(dtype=np.float64)
+    return np.minimum(gap, GAP_LIMIT)

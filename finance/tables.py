@@ -1,0 +1,87 @@
+"""Tables made for the data's owner: they keep row numbers and ids, so that they can be joined."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from core.errors import UserError
+from core.quarantine import csv_safe
+from finance.data import Transactions
+from finance.estimators import FraudScorer, TransactionEncoder
+
+KEY = "TACIT_KEY"
+
+
+def score_table(
+    scorer: FraudScorer, data: Transactions, since: int | None = None, pseudonymise: bool = False
+) -> pd.DataFrame:
+    """Row, id, score, and the surprise in nats of each field (`why: …`), in file order.
+
+    Args:
+        since: first day to score; None scores all.
+    """
+    wanted = np.ones(len(data), bool) if since is None else data.day >= since
+    if not wanted.any():
+        raise UserError("no payment on or after that day", where="--since", mend="give an earlier day")
+    table = _keys(data, pseudonymise)
+    parts = scorer.parts(data, wanted)
+    table["score"], table["card's past"] = parts[:, 0], parts[:, 2]
+    for name, values in scorer.reasons(data, wanted).items():
+        table[f"why: {name}"] = values
+    return table[wanted].sort_values("row").reset_index(drop=True)
+
+
+def embedding_table(
+    encoder: TransactionEncoder,
+    data: Transactions,
+    per: Literal["payment", "card"] = "payment",
+    pseudonymise: bool = False,
+) -> pd.DataFrame:
+    """Columns `0` … `D-1`, beside row and id of a payment, or the card's name."""
+    if per == "card":
+        cards, states = encoder.transform_cards(data)
+        keys = pd.DataFrame({data.schema.entity: _hashed(pd.Series(cards)) if pseudonymise else cards})
+    else:
+        keys, states = _keys(data, pseudonymise), encoder.transform(data)
+    made = pd.concat([keys, pd.DataFrame(states, columns=[str(i) for i in range(states.shape[1])])], axis=1)
+    return made if per == "card" else made.sort_values("row").reset_index(drop=True)
+
+
+def write(table: pd.DataFrame, out: Path) -> Path:
+    """Write parquet, or csv that is safe to open in a spreadsheet."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".parquet":
+        table.to_parquet(out, index=False)
+    elif out.suffix == ".csv":
+        text = [c for c in table if not pd.api.types.is_numeric_dtype(table[c])]
+        safe = table.assign(**{str(c): table[c].map(csv_safe) for c in text})
+        safe.rename(columns={c: csv_safe(c) for c in safe}).to_csv(out, index=False)
+    else:
+        raise UserError(
+            f"cannot write '{out.suffix or out.name}' files", where=out, mend="end the name in .parquet or .csv"
+        )
+    return out
+
+
+def _keys(data: Transactions, pseudonymise: bool) -> pd.DataFrame:
+    keys = pd.DataFrame({"row": data.frame["row"]})
+    if data.schema.id:
+        keys[data.schema.id] = _hashed(data.frame["id"]) if pseudonymise else data.frame["id"]
+    return keys
+
+
+def _hashed(values: pd.Series) -> pd.Series:
+    """Keyed hashes (HMAC-SHA-256, 16 hex digits): equal ids stay equal, and nobody without the key can try ids."""
+    key = os.environ.get(KEY, "")
+    if not key:
+        raise UserError(
+            "there is no key to hash ids with", where=f"{KEY} is not set", mend=f"set {KEY} to a long secret"
+        )
+    return values.map(lambda v: hmac.new(key.encode(), str(v).encode(), hashlib.sha256).hexdigest()[:16])
