@@ -25,6 +25,7 @@ KNOWN = {
     )
 }
 VAL_SHARE, TEST_SHARE = 10, 20  # per cent of patients, where the data names no split
+LEAST_FOR_VAL = 30  # of fewer training patients none is set aside for validation: a class could go with them
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def read(data: str | Path, reading: Reading | None = None) -> Images:
         reading: size and limits.
 
     Copies of a test image are taken out of train and val, those of a validation image out of train, and counted.
-    Where no split is named, 70/10/20 % of the patients become train/val/test by a hash of their id.
+    Where no split is named, 70/10/20 % of the patients become train/val/test by a hash of their id; where only the
+    validation split is missing, a tenth of the training patients, of 30 or more, become it.
 
     Raises:
         UserError: nothing there, wrong columns or keys, nothing usable, or a patient in two splits.
@@ -200,7 +202,8 @@ def _splits(given: list[str | None], groups: list[str]) -> tuple[NDArray[np.str_
     if unnamed:
         notes.append(f"{unnamed} images name no split: patients are divided 70/10/20 % by a hash of their id")
         split = np.where(split == "", np.array([_hashed_split(group) for group in groups], dtype="<U5"), split)
-    if (split == "train").any() and not (split == "val").any():
+    people = len({group for group, name in zip(groups, split, strict=True) if name == "train"})
+    if people >= LEAST_FOR_VAL and not (split == "val").any():
         moved = np.array([_percent(f"val {group}") < VAL_SHARE for group in groups]) & (split == "train")
         notes.append(f"no validation split: {int(moved.sum())} images of a tenth of the training patients serve as one")
         split = np.where(moved, "val", split)

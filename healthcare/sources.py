@@ -98,10 +98,11 @@ def from_folder(root: Path, reading: Reading, quarantine: Quarantine) -> list[Re
 def from_manifest(path: Path, reading: Reading, quarantine: Quarantine) -> tuple[list[Record], bool]:
     """Rows of a csv; paths are relative to its folder and may not leave it."""
     try:
-        table = pd.read_csv(path, dtype=str, encoding="utf-8")
+        lines = pd.read_csv(path, dtype=str, encoding="utf-8", header=None)  # with a header, pandas renames a second `path`
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"not a readable csv: {error}", where=path, mend="give a UTF-8 csv with a header row") from error
-    table.columns = [str(column).strip().lower() for column in table.columns]
+    table = lines.iloc[1:].reset_index(drop=True)
+    table.columns = [str(column).strip().lower() for column in lines.iloc[0]]
     if "path" not in table or table.columns.duplicated().any():
         raise UserError(
             f"columns {list(table.columns)[:8]} are not those of a manifest", where=path,

@@ -1,0 +1,157 @@
+"""The evaluation: floors beside it, few labels that stay few, intervals that hold their figure, and no flattery."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.errors import UserError
+from core.evaluation import Evaluation
+from healthcare import EvaluationConfig, ImageEncoder, Images, evaluate
+from healthcare.baselines import raw_pixels
+from healthcare.encoders import EncoderConfig
+from healthcare.evaluation import Guesses, _fewer, affordable, gain, interval, on_rows
+from healthcare.metrics import SENSITIVITY, auroc
+from healthcare.presets import simclr
+from healthcare.supervised import SupervisedConfig
+
+QUICK = EvaluationConfig(
+    fractions=(0.1, 1.0), draws=2, resamples=50, supervised=SupervisedConfig(least_steps=12, most_steps=12, trial_steps=10)
+)
+
+
+def quiet(line: str) -> None:
+    """Progress goes nowhere."""
+
+
+@pytest.fixture(scope="module")
+def encoder(images: Images) -> ImageEncoder:
+    recipe = replace(simclr(steps=8), batch=32, encoder=EncoderConfig(width=8))
+    return ImageEncoder(recipe).fit(images, note=quiet)
+
+
+@pytest.fixture(scope="module")
+def evaluation(images: Images, encoder: ImageEncoder) -> Evaluation:
+    return evaluate(encoder, images, QUICK, quiet)
+
+
+def test_floors_stand_beside_ours_with_the_same_metrics(evaluation: Evaluation) -> None:
+    assert set(evaluation.floors) == {"raw_pixels", "random_init", "scratch"}
+    for metrics in (evaluation.metrics, *evaluation.floors.values()):
+        assert {"auroc", "average_precision", "accuracy", "ece", SENSITIVITY} <= set(metrics)
+        assert all(e.low - 1e-9 <= e.value <= e.high + 1e-9 for name, e in metrics.items() if name != "ece")
+    assert set(evaluation.answers) == {"pretraining", "best_tool", "labels_saved"}
+
+
+def test_every_arm_has_every_point_of_the_curve(evaluation: Evaluation) -> None:
+    points = {(row["arm"], row["fraction"]) for row in evaluation.label_curve}
+    assert points == {(arm, f) for arm in ("pretrained", "raw_pixels", "random_init", "scratch") for f in (0.1, 1.0)}
+    assert all(0 <= row["value"] <= 1 for row in evaluation.label_curve)
+
+
+def test_the_report_is_written_and_names_no_image_and_no_path(images: Images, evaluation: Evaluation, tmp_path: Path) -> None:
+    bad = replace(images, where=np.array([f"JohnDoe{i}" for i in range(len(images))], dtype=object))
+    assert bad.where[0] == "JohnDoe0"
+    page = evaluation.write(tmp_path).read_text()
+    text = (tmp_path / "evaluation.json").read_text() + page
+    assert "JohnDoe" not in text and str(tmp_path) not in text and "train row" not in text
+    assert json.loads((tmp_path / "evaluation.json").read_text())["main"] == "auroc"
+
+
+def test_equal_seeds_give_equal_figures(images: Images, encoder: ImageEncoder, evaluation: Evaluation) -> None:
+    again = evaluate(encoder, images, QUICK, quiet)
+    assert again.json()["label_curve"] == evaluation.json()["label_curve"]
+    assert again.json()["metrics"] == evaluation.json()["metrics"] and again.json()["floors"] == evaluation.json()["floors"]
+
+
+def test_test_labels_change_no_prediction(images: Images, encoder: ImageEncoder) -> None:
+    """Labels of test images must only ever be compared with."""
+    from healthcare.evaluation import guess
+
+    config = replace(QUICK, fractions=(0.1,), draws=1)
+    turned = images.label.copy()
+    turned[images.rows("test")] = 1 - turned[images.rows("test")]
+    honest, other = guess(encoder, images, config, quiet), guess(encoder, replace(images, label=turned), config, quiet)
+    for arm in config.arms:
+        np.testing.assert_array_equal(honest.test[arm][0.1][0], other.test[arm][0.1][0])
+        assert honest.points[arm] == other.points[arm]
+
+
+@pytest.mark.parametrize("most", [2, 3, 7, 20, 500])
+def test_validation_labels_never_outnumber_training_labels(most: int, random: np.random.Generator) -> None:
+    label = random.integers(0, 3, 60)
+    rows = _fewer(label, most, 0)
+    assert len(rows) == len(set(rows.tolist())) <= min(most, 60)
+
+
+def guesses(random: np.random.Generator, n: int = 400, shift: float = 0.5) -> tuple[Guesses, list[np.ndarray]]:
+    label = random.integers(0, 2, n)
+    scores = [1 / (1 + np.exp(-(shift * label + random.normal(size=n)))) for _ in range(3)]
+    return Guesses(label, np.arange(n)), [np.stack([1 - s, s], 1) for s in scores]
+
+
+def test_the_interval_holds_the_mean_and_widens_with_the_spread_of_draws(random: np.random.Generator) -> None:
+    about, draws = guesses(random)
+    same = interval(about, [on_rows(auroc, draws[0])] * 3, 200)
+    assert same.low < same.value < same.high
+    _, others = guesses(np.random.default_rng(1), shift=3.0)
+    spread = interval(about, [on_rows(auroc, s) for s in (draws[0], draws[0], others[0])], 200)
+    assert spread.high - spread.low > same.high - same.low
+
+
+def test_patients_with_many_images_widen_the_interval(random: np.random.Generator) -> None:
+    about, draws = guesses(random)
+    label = np.repeat(about.label[:80], 5)
+    score = np.repeat(draws[0][:80], 5, axis=0)
+    apart = interval(Guesses(label, np.arange(400)), [on_rows(auroc, score)], 200)
+    together = interval(Guesses(label, np.repeat(np.arange(80), 5)), [on_rows(auroc, score)], 200)
+    assert together.high - together.low > 1.6 * (apart.high - apart.low)
+
+
+def test_the_gain_over_itself_is_nothing_and_over_noise_is_something(random: np.random.Generator) -> None:
+    about, draws = guesses(random, shift=2.0)
+    nothing = gain(about, draws, draws, 100)
+    assert nothing.value == nothing.low == nothing.high == 0
+    noise = [np.full((400, 2), 0.5)] * 3
+    assert gain(about, draws, noise, 100).low > 0.2
+
+
+def test_scratch_never_sees_more_images_than_pretraining(images: Images, encoder: ImageEncoder) -> None:
+    label = images.label[images.rows("train")]
+    full = EvaluationConfig(fractions=(0.1, 1.0))
+    short = affordable(encoder, label, full)
+    assert short.steps(len(label)) < full.supervised.steps(len(label))
+    encoder.history_.steps, before = 100_000, encoder.history_.steps
+    assert affordable(encoder, label, full) == full.supervised
+    encoder.history_.steps = before
+
+
+def test_raw_pixels_are_the_pixels(images: Images) -> None:
+    assert raw_pixels(images).shape == (len(images), 784)
+    np.testing.assert_array_equal(raw_pixels(images)[3].reshape(28, 28), images.pixels[3, 0])
+
+
+def test_one_class_no_labels_and_no_test_images_stop_with_one_line(images: Images, encoder: ImageEncoder) -> None:
+    cases = {
+        "one class": images.select(np.flatnonzero(images.label == 1)),
+        "no labelled training image": replace(images, label=np.full(len(images), -1)),
+        "no labelled test image": images.select(np.flatnonzero(images.split != "test")),
+    }
+    for words, broken in cases.items():
+        with pytest.raises(UserError, match=words):
+            evaluate(encoder, broken, QUICK, quiet)
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    for change in ({"headline": 0.5}, {"draws": 0}, {"arms": ("raw_pixels",)}, {"arms": ("pretrained", "magic")}):
+        with pytest.raises(UserError):
+            EvaluationConfig(**change)
+
+
+def test_without_validation_images_there_is_no_threshold_and_the_rest_stands(images: Images, encoder: ImageEncoder) -> None:
+    found = evaluate(encoder, images.select(np.flatnonzero(images.split != "val")), replace(QUICK, fractions=(0.1,), draws=1), quiet)
+    assert SENSITIVITY not in found.metrics and "auroc" in found.metrics
