@@ -11,11 +11,13 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from core.bench import Bench, Row, row
+from core.config import to_dict
 from core.errors import UserError
 from healthcare.data import read
 from healthcare.estimators import ImageClassifier, ImageEncoder
@@ -42,14 +44,21 @@ def bench(only: str | None, minutes: float, out: Path, seeds: int, data: str) ->
     if only == "smoke":
         return smoke(data)
     config = EvaluationConfig()
-    record = Bench(out, {"minutes": minutes, "data": data, "recipe": preset("simclr").views.__dict__, "evaluation": asdict(config)})
+    record = Bench(out, {"minutes": minutes, "data": data, "recipe": recipe_settings(), "evaluation": asdict(config)})
     if only in (None, "published") and data == "pneumoniamnist":
         record.run("published", 0, published)
     if only in (None, "labels"):
         for seed in range(seeds):
-            record.run("labels", seed, lambda seed=seed: labels(data, minutes, seed, out / f"run-{seed}", config))
+            record.run("labels", seed, partial(labels, data, minutes, seed, out / f"run-{seed}", config))
     print(f"results: {record.write()}")
     return 0
+
+
+def recipe_settings() -> dict:
+    """What of the recipe the figures depend on; the length and the seed are named by the record itself."""
+    settings = to_dict(preset("simclr"))
+    settings.pop("train")
+    return settings
 
 
 def published() -> list[Row]:

@@ -131,7 +131,7 @@ def guess(
         started = time.monotonic()
         guesses.test[arm], guesses.points[arm] = {}, {}
         fixed = {"pretrained": encoder.transform, "raw_pixels": raw_pixels}
-        features = fixed[arm](images) if arm in fixed else None
+        features = fixed[arm](images) if arm in fixed else np.empty((0, 0), np.float32)
         untrained: dict[int, NDArray[np.float32]] = {}  # features of the network at random init, by seed
         for fraction in config.fractions:
             guesses.test[arm][fraction], guesses.points[arm][fraction] = [], []

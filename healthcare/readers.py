@@ -182,7 +182,7 @@ def _dicom(path: Path, limits: Limits) -> NDArray:
 def _nifti(path: Path, limits: Limits) -> NDArray:
     import nibabel
 
-    shape = nibabel.load(path).shape
+    shape = nibabel.load(path).shape  # type: ignore[attr-defined]
     _capped(int(np.prod(shape, dtype=np.int64)), limits)
     if sum(length != 1 for length in shape) > 2:
         raise Unreadable("not a 2-D image", f"shape {tuple(int(length) for length in shape)}")

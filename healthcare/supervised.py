@@ -46,9 +46,14 @@ class SupervisedConfig:
 
     def shortened(self, share: float) -> SupervisedConfig:
         """The same with every length multiplied by `share`, at least ten steps each."""
-        lengths = ("epochs", "least_steps", "most_steps", "trial_steps")
-        shorter = {name: max(1 if name == "epochs" else 10, int(getattr(self, name) * share)) for name in lengths}
-        return replace(self, **shorter)
+
+        def cut(length: int, least: int = 10) -> int:
+            return max(least, int(length * share))
+
+        return replace(
+            self, epochs=cut(self.epochs, 1), least_steps=cut(self.least_steps), most_steps=cut(self.most_steps),
+            trial_steps=cut(self.trial_steps),
+        )  # fmt: skip
 
 
 def fit_classifier(

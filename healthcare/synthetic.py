@@ -82,7 +82,7 @@ def write(folder: Path, config: CohortConfig | None = None, seed: int = 0, form:
             arrays[f"{split}_images"] = cohort.pixels[rows]
             arrays[f"{split}_labels"] = cohort.label[rows, None].astype(np.uint8)
             arrays[f"{split}_patients"] = cohort.patient[rows]
-        np.savez_compressed(folder / "synthetic.npz", **arrays)
+        np.savez_compressed(folder / "synthetic.npz", **arrays)  # type: ignore[arg-type]
         return folder / "synthetic.npz"
     from PIL import Image
 

@@ -45,7 +45,7 @@ def test_every_part_works_alone_and_differs_between_images(name: str, image: tor
     same = image[:1].expand(16, -1, -1, -1)
     out = augment(same, ViewConfig(**{**OFF.__dict__, name: strength}), generator())
     assert out.shape == same.shape and out.min() >= 0 and out.max() <= 1 and torch.isfinite(out).all()
-    assert len({tuple(view.flatten()[:50].tolist()) + (round(view.sum().item(), 3),) for view in out}) > 4
+    assert len({(*view.flatten()[:50].tolist(), round(view.sum().item(), 3)) for view in out}) > 4
 
 
 def test_colour_channels_move_together() -> None:
