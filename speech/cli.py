@@ -134,7 +134,7 @@ class Evaluate:
         data: the same data.
         out: folder of the report.
         draws: of few labels, random encoders and trainings from scratch.
-        scratch_minutes: of each training from scratch; by default they share the pretraining's time.
+        scratch_minutes: of each training from scratch with all labels; by default all of them share half the pretraining's time.
         fine_tune: also train the pretrained encoder on the labels.
         device: cpu, cuda, …
     """
@@ -161,7 +161,7 @@ class Evaluate:
         evaluation = evaluate(encoder, recordings, config, say)
         page = evaluation.write(self.out)
         name, floor = evaluation.best_floor()
-        print(f"accuracy {evaluation.metrics['accuracy']}, best floor {floor} ({name})")
+        print(f"{evaluation.main} {evaluation.metrics[evaluation.main]}, best floor {floor} ({name})")
         for question, found in evaluation.answers.items():
             print(f"{question}: {found.verdict} ({found.detail})")
         print(f"report: {page}")

@@ -41,11 +41,11 @@ class Fronted(Encoder):
         super().__init__()
         self.inner, self.settings, self.dim = encoder, settings, encoder.dim
 
-    def prepare(self, batch: Batch, tract: float = 1.0) -> Batch:
+    def prepare(self, batch: Batch) -> Batch:
         """What the encoder reads: normalised log-mel, stretched to the views' frames for SimCLR, as it is for BEST-RQ."""
         s, mel, pad = self.settings, batch["mel"], batch.get("pad")
         if s.method == "simclr":
-            fitted = augment.fit_frames(mel, pad, s.views.frames, (s.mel.low, s.mel.rate / 2), tract)
+            fitted = augment.fit_frames(mel, pad, s.views.frames, (s.mel.low, s.mel.rate / 2))
             return {"mel": normalise(fitted, None, s.norm)}
         return {"mel": normalise(mel, pad, s.norm)} | ({} if pad is None else {"pad": pad})
 
@@ -53,8 +53,7 @@ class Fronted(Encoder):
         return self.inner(self.prepare(batch))
 
     def embed(self, batch: Batch) -> Tensor:
-        tracts = self.settings.tracts if self.settings.method == "simclr" else (1.0,)
-        return torch.stack([self.inner.embed(self.prepare(batch, tract)) for tract in tracts]).mean(0)
+        return self.inner.embed(self.prepare(batch))
 
     def layers(self, batch: Batch) -> list[Tensor]:
         return self.inner.layers(self.prepare(batch))

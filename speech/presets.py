@@ -21,7 +21,6 @@ class Recipe:
     Attributes:
         method: `simclr` stretches every recording to `views.frames`; `bestrq` keeps its length.
         norm: of the log-mel that the encoder reads.
-        tracts: an embedding is the mean over these vocal-tract factors of the recording.
         max_frames: longer recordings are cut (at random in training, to the last frames in embedding).
     """
 
@@ -33,17 +32,16 @@ class Recipe:
     views: ViewConfig = field(default_factory=ViewConfig)
     quantiser: QuantiserConfig = field(default_factory=QuantiserConfig)
     temperature: float = 0.2
-    batch_size: int = 256
-    tracts: tuple[float, ...] = (1.0,)
+    batch_size: int = 128
     max_frames: int = 400
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=400, lr=2e-3, weight_decay=1e-4))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=600, lr=2e-3, weight_decay=1e-4))
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0 or self.batch_size < 2 or self.max_frames < 8 or not self.tracts:
+        if self.temperature <= 0 or self.batch_size < 2 or self.max_frames < 8:
             raise UserError(
                 "not a usable recipe",
                 where="recipe",
-                mend="temperature above 0, batch_size ≥ 2, max_frames ≥ 8, tracts",
+                mend="temperature above 0, batch_size ≥ 2, max_frames ≥ 8",
             )
         if self.method == "bestrq" and self.encoder.kind != "transformer":
             raise UserError(

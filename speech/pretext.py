@@ -42,11 +42,11 @@ class ViewConfig:
     tilt: float = 1.0
     room: float = 0.7
     swell: float = 0.35
-    mix: float = 0.5
-    noise: float = 0.8
+    mix: float = 0.3
+    noise: float = 0.5
     grain: float = 0.3
-    hide_time: float = 0.15
-    hide_bands: float = 0.15
+    hide_time: float = 0.1
+    hide_bands: float = 0.1
 
     def __post_init__(self) -> None:
         if self.frames < 8 or not 0 <= self.crop < 0.5 or not 0 <= self.bend <= 0.15 or not 0 <= self.tract <= 0.7:

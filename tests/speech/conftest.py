@@ -33,8 +33,9 @@ def small():
     """SimCLR with a net that trains in a second."""
     from speech.encoders import EncoderConfig
     from speech.presets import recipe
+    from speech.pretext import ViewConfig
 
-    return replace(recipe("simclr"), encoder=EncoderConfig(width=4, features=16, segments=2), batch_size=32)
+    return replace(recipe("simclr"), encoder=EncoderConfig(width=4, features=16, segments=2), views=ViewConfig(frames=16), batch_size=16)
 
 
 @pytest.fixture(scope="session")
