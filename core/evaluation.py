@@ -45,7 +45,7 @@ class Evaluation:
         task: what was measured, in words.
         protocol: split, seeds, counts, data hashes.
         metrics: ours; floors: the same metrics of every floor; main: the metric that the answers speak of.
-        label_curve: rows `{fraction, labels, arm, seed, metric, value}`.
+        label_curve: rows `{fraction, labels, arm, seed, metric, value}`; unit: what is counted, labels or for example users.
         answers: `pretraining`, `best_tool`, `labels_saved`.
     """
 
@@ -57,6 +57,7 @@ class Evaluation:
     answers: dict[str, Answer]
     label_curve: list[dict[str, Any]] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
+    unit: str = "labels"
 
     def json(self) -> dict[str, Any]:
         return _finite(

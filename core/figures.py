@@ -31,8 +31,12 @@ def picture(results: Path) -> str:
 
     from core.report import svg
 
-    panels = {path.stem: headline(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(results.glob("*.json"))}
-    drawing = Figure(figsize=(10, 0.9 + 0.27 * max(map(len, panels.values())) * ((len(panels) + 1) // 2)), layout="constrained")
+    panels = {
+        path.stem: headline(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(results.glob("*.json"))
+    }
+    drawing = Figure(
+        figsize=(10, 0.9 + 0.27 * max(map(len, panels.values())) * ((len(panels) + 1) // 2)), layout="constrained"
+    )
     axes = drawing.subplots((len(panels) + 1) // 2, 2, squeeze=False).ravel()
     for ax, (domain, rows) in zip(axes, panels.items(), strict=False):
         for place, r in enumerate(rows):

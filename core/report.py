@@ -48,7 +48,7 @@ def render(evaluation: Evaluation) -> str:
     """The report as HTML text."""
     protocol = {key: _plain(value) for key, value in evaluation.protocol.items()}
     return environment().get_template("report.html.j2").render(
-        e=evaluation, questions=QUESTIONS, protocol=protocol, floors_svg=floors_plot(evaluation), curve_svg=curve_plot(evaluation.label_curve),
+        e=evaluation, questions=QUESTIONS, protocol=protocol, floors_svg=floors_plot(evaluation), curve_svg=curve_plot(evaluation.label_curve, evaluation.unit),
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def floors_plot(evaluation: Evaluation) -> str:
     return svg(drawing)
 
 
-def curve_plot(rows: list[dict[str, Any]]) -> str:
+def curve_plot(rows: list[dict[str, Any]], unit: str = "labels") -> str:
     """The label curve: mean over seeds with the range of seeds, one line an arm; empty where there is no curve."""
     if not rows:
         return ""
@@ -114,7 +114,10 @@ def curve_plot(rows: list[dict[str, Any]]) -> str:
             labels, [min(points[n]) for n in labels], [max(points[n]) for n in labels], color=colour, alpha=0.12
         )
     axes.set_xscale("log")
-    axes.set_xlabel("labels")
+    amounts = sorted({labels for points in arms.values() for labels in points})
+    axes.set_xticks(amounts, [f"{n:,}" for n in amounts])
+    axes.minorticks_off()
+    axes.set_xlabel(unit)
     axes.set_ylabel(metric)
     axes.legend(frameon=False, fontsize=8)
     return svg(drawing)

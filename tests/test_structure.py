@@ -74,10 +74,10 @@ def run(command: list[str], cwd: Path, **env: str) -> subprocess.CompletedProces
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_a_foreign_core_is_one_clear_line(domain: str, foreign: Path) -> None:
     done = run([sys.executable, "-m", domain, "--help"], foreign, PYTHONPATH=f"{foreign}{os.pathsep}{ROOT}")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "another package named 'core'" in done.stderr
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "another package named" in done.stderr
     script = f"try:\n    import {domain}\nexcept ImportError as error:\n    print(error)"
     done = run([sys.executable, "-c", script], foreign, PYTHONPATH=f"{foreign}{os.pathsep}{ROOT}")
-    assert done.returncode == 0 and "another package named 'core'" in done.stdout
+    assert done.returncode == 0 and "another package named" in done.stdout
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
