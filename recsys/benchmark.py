@@ -123,7 +123,7 @@ def fewer_users(data: str, minutes: float, seed: int, device: str) -> list[Row]:
     return rows
 
 
-def smoke(device: str = "cpu", steps: int = 600) -> int:
+def smoke(device: str = "cpu", steps: int = 500) -> int:
     """Beauty end to end in about a minute: 0 where the figures are sane, else 1 and what is not.
 
     Steps rather than minutes, so that a busy machine takes longer but does not fail.
@@ -133,7 +133,7 @@ def smoke(device: str = "cpu", steps: int = 600) -> int:
     started = time.monotonic()
     loaded = load("beauty")
     split = LeaveOneOut.of(loaded.sequences)
-    model = SessionRecommender(steps=steps, device=device, hold_out=2, changes=("train.lr=0.004",))
+    model = SessionRecommender(steps=steps, device=device, hold_out=2, changes=("train.lr=0.004", "model.dropout=0.3"))
     model.fit_sequences(loaded.sequences, note=say, data=sha256(loaded.file))
     with TemporaryDirectory() as folder:
         model.save(Path(folder) / "run")

@@ -78,19 +78,21 @@ class Synth:
     Attributes:
         out: folder.
         size: sessions, one a user.
+        intents: of 32 items each: the catalogue's size.
         seed: equal seeds give equal files.
         format: of the file.
     """
 
     out: Path
     size: int = 3000
+    intents: int = 8
     seed: int = 0
     format: Literal["csv", "parquet"] = "csv"
 
     def run(self) -> None:
         from recsys.synthetic import World, write
 
-        path = write(self.out, World(users=self.size), self.seed, self.format)
+        path = write(self.out, World(users=self.size, intents=self.intents), self.seed, self.format)
         print(f"{self.size} sessions: {path}")
 
 

@@ -37,7 +37,7 @@ class ModelConfig:
     depth: int = 1
     heads: int = 2
     mlp: float = 4.0
-    dropout: float = 0.3
+    dropout: float = 0.5
     item_dropout: float = 0.0
     length: int = 50
     negatives: int = 512
@@ -81,6 +81,7 @@ def build_heads(encoder: TokenEncoder, config: ModelConfig, counts: NDArray[np.i
         counts: (items,) how often each item of the catalogue is a target in training.
     """
     table = encoder.stem.embedding
+    assert isinstance(table, nn.Embedding)
     items = table.num_embeddings - FIRST
     if config.negatives and config.negatives < items:
         targets = torch.cat([torch.zeros(FIRST), torch.as_tensor(counts, dtype=torch.float32)])

@@ -11,12 +11,15 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from core.batches import SequenceBatches
 from core.codec import FIRST, MASKED, UNKNOWN, Categories
 from core.config import from_dict, settings, to_dict
+from core.encoders import TokenEncoder
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
+from core.heads import TiedHead
 from core.methods import Autoregressive, MaskedPrediction
 from core.methods.base import Method
 from core.pretext import Pretext
@@ -51,6 +54,8 @@ class SessionRecommender(PretrainedEncoder):
     """
 
     domain: ClassVar[str] = "recsys"
+    encoder_: TokenEncoder
+    heads_: nn.ModuleDict
 
     def __init__(
         self,
@@ -209,7 +214,8 @@ class SessionRecommender(PretrainedEncoder):
         result = np.empty((len(hidden), self.catalogue_.size - FIRST), dtype=np.float32)
         result[empty] = np.log((self.popularity_ + 0.5) / (self.popularity_ + 0.5).sum())
         if not empty.all():
-            head = self.heads_["item"].to(device).eval()  # type: ignore[index]
+            head = self.heads_["item"].to(device).eval()
+            assert isinstance(head, TiedHead)
             with torch.no_grad():
                 found = head.log_probs(torch.from_numpy(hidden[~empty]).to(device))[:, FIRST:]
             result[~empty] = found.cpu().numpy()

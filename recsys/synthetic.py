@@ -33,9 +33,9 @@ class World:
     """
 
     users: int = 3000
-    intents: int = 12
+    intents: int = 8
     stages: int = 8
-    items: int = 5
+    items: int = 4
     favourites: int = 1
     follow: float = 0.4
     stray: float = 0.1
@@ -46,6 +46,8 @@ class World:
     def __post_init__(self) -> None:
         if self.users < 2:
             raise UserError(f"{self.users} users", where="--size", mend="make at least 2")
+        if self.intents < 1:
+            raise UserError(f"{self.intents} intents", where="--intents", mend="plant at least 1")
 
     @property
     def catalogue(self) -> int:
