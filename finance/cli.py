@@ -170,7 +170,7 @@ class Evaluate:
     cards: Literal["unknown", "all"] = "unknown"
     fractions: tuple[float, ...] = (0.1, 1.0)
     draws: int = 3
-    scratch_share: float = 0.25
+    scratch_share: float = 0.1
     schema: Path | None = None
 
     def run(self) -> None:

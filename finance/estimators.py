@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
+from torch import nn
 
-from core.batches import SequenceBatches
+from core.batches import Ragged, SequenceBatches
 from core.config import from_dict, to_dict
+from core.encoders import TokenEncoder
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
 from core.methods import Autoregressive, MaskedPrediction, Method, SimCLR
@@ -43,6 +45,8 @@ class TransactionEncoder(PretrainedEncoder):
     """
 
     domain = "finance"
+    encoder_: TokenEncoder
+    heads_: nn.ModuleDict | None
 
     def __init__(self, recipe: Recipe | None = None) -> None:
         self.recipe = recipe
@@ -118,7 +122,7 @@ class TransactionEncoder(PretrainedEncoder):
         return table.frame["entity"].to_numpy()[last], self.transform(table, last)[last]
 
     @torch.no_grad()
-    def _states(self, ragged: Any, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def _states(self, ragged: Ragged, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
         self.encoder_.eval()
         device = next(self.encoder_.parameters()).device
         windows = Windows.over(ragged, wanted, self.recipe_.shape.context, EMBED_STRIDE)
@@ -139,7 +143,7 @@ class TransactionEncoder(PretrainedEncoder):
 
     def _method(self, recipe: Recipe) -> tuple[Method, Pretext]:
         weights = {f.name: 1.0 if f.name == "amount" else recipe.other_weight for f in self.codec_.fields}
-        if recipe.method == "simclr":
+        if self.heads_ is None:
             return SimCLR(self.encoder_), event_slices(recipe.slices)
         if recipe.method == "next":
             return Autoregressive(self.encoder_, self.heads_, weights), next_event(recipe.horizon)
@@ -191,14 +195,14 @@ class FraudScorer(OutlierMixin, BaseEstimator):
 
     def parts(self, data: Data, rows: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """(N, 3): the score, the payment's own surprise, and the mean surprise of the card's past payments."""
-        encoder = self._fitted()
+        encoder, heads = self._fitted()
         score, table = encoder.recipe_.score, as_transactions(data)
         histories = encoder.codec_.encode(table)
         offsets = histories.ragged.offsets
         wanted = histories.from_table(np.ones(len(table), bool) if rows is None else rows)
         own = surprise(
             encoder.encoder_,
-            encoder.heads_,
+            heads,
             histories.ragged,
             and_past(wanted, offsets, score.memory),
             encoder.recipe_.shape.context,
@@ -214,13 +218,13 @@ class FraudScorer(OutlierMixin, BaseEstimator):
 
         All fields of an event are hidden at once: each is judged by the card's older history, not by the others.
         """
-        encoder = self._fitted()
+        encoder, heads = self._fitted()
         table = as_transactions(data)
         histories = encoder.codec_.encode(table)
         wanted = histories.from_table(np.ones(len(table), bool) if rows is None else rows)
         found = surprise(
             encoder.encoder_,
-            encoder.heads_,
+            heads,
             histories.ragged,
             wanted,
             encoder.recipe_.shape.context,
@@ -229,16 +233,13 @@ class FraudScorer(OutlierMixin, BaseEstimator):
         )
         return {encoder.codec_.title(key): histories.to_table(values) for key, values in found.items()}
 
-    def _fitted(self) -> TransactionEncoder:
+    def _fitted(self) -> tuple[TransactionEncoder, nn.ModuleDict]:
         if self.encoder is None or not hasattr(self.encoder, "encoder_"):
             raise UserError("this FraudScorer is not fitted", mend="call fit first, or load a run")
-        if self.encoder.recipe_.method != "masked":
-            raise UserError(
-                f"a run of method '{self.encoder.recipe_.method}' gives no score",
-                where="run",
-                mend="use --method masked",
-            )
-        return self.encoder
+        method, heads = self.encoder.recipe_.method, self.encoder.heads_
+        if method != "masked" or heads is None:
+            raise UserError(f"a run of method '{method}' gives no score", where="run", mend="use --method masked")
+        return self.encoder, heads
 
 
 def as_transactions(data: Data) -> Transactions:

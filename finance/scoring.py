@@ -8,6 +8,7 @@ are used.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.batches import Ragged
-from core.encoders import TokenEncoder
-from core.heads import MixtureHead
+from core.encoders import FieldStem, TokenEncoder
+from core.heads import Head, MixtureHead
 from core.tokens import to_device
 from finance.histories import Windows
 
@@ -26,8 +27,8 @@ class Score:
     """How events are scored.
 
     Attributes:
-        horizon: this many amounts before an event are hidden at least, and up to `horizon + stride - 1`; of a card with less
-            history than twice that, the newer half.
+        horizon: this many amounts before an event are hidden at least, and up to `horizon + stride - 1`; of a card with a
+            history shorter than twice that, the newer half.
         stride: events scored by one window.
         memory: past events whose mean surprise is added.
     """
@@ -62,7 +63,7 @@ def surprise(
     encoder.to(device).eval()
     heads.to(device).eval()
     windows = Windows.over(ragged, wanted, context, score.stride)
-    names = [f.name for f in encoder.stem.fields if all_fields or f.name == "amount"]
+    names = [f.name for f in cast(FieldStem, encoder.stem).fields if all_fields or f.name == "amount"]
     out = {name: np.full(int(ragged.offsets[-1]), np.nan) for name in names}
     for at in windows.by_length(batch_size):
         batch, event = windows.batch(ragged, at)
@@ -71,20 +72,22 @@ def surprise(
         place = torch.arange(batch["pad"].shape[1], device=device)[None]
         valid = ~batch["pad"]
         last = (place >= length - scored) & valid
-        hidden_amounts = torch.minimum(score.horizon + scored, torch.maximum((length + 1) // 2, scored))
-        mask = {"amount": (place >= length - hidden_amounts) & valid}
+        # counted from the first scored event: how many come after it must not matter
+        begin = length - scored
+        older = begin - torch.minimum(torch.full_like(begin, score.horizon), (begin + 1) // 2)
+        mask = {"amount": (place >= older) & valid}
         if all_fields:
             mask |= {name: last for name in names if name != "amount"}
         hidden = encoder.trunk(encoder.stem(batch, mask)).x[last]  # (M, D)
         events = event[last.cpu().numpy()]
         for name in names:
-            out[name][events] = _nats(heads[name], hidden, batch[name][last]).cpu().numpy()
+            out[name][events] = _nats(cast(Head, heads[name]), hidden, batch[name][last]).cpu().numpy()
     for values in out.values():
         values[~wanted] = np.nan
     return out
 
 
-def _nats(head: nn.Module, hidden: Tensor, value: Tensor) -> Tensor:
+def _nats(head: Head, hidden: Tensor, value: Tensor) -> Tensor:
     """Surprise (M,); 0 where the value is missing: nothing was said, nothing is odd."""
     if isinstance(head, MixtureHead):
         known = ~torch.isnan(value)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import torch
+
+from core.batches import SequenceBatches
+from finance.histories import EventCodec
+from finance.pretext import Masks, Slices, event_slices, masked_fields, next_event
+
+
+def batch_of(log):
+    codec = EventCodec.fit(log)
+    return codec, SequenceBatches(codec.encode(log).ragged, 8, 0, max_length=40).batch(0, 0)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_amounts_are_hidden_at_the_end_of_a_history_and_nowhere_else(log):
+    codec, batch = batch_of(log)
+    hidden = masked_fields(codec.fields, Masks(longest=10))(batch, seeded()).mask["amount"]
+    length = (~batch["pad"]).sum(1)
+    count = hidden.sum(1)
+    assert (
+        (count >= torch.minimum(length - 1, torch.tensor(1))).all() and (count <= 10).all() and count.float().std() > 0
+    )
+    place = torch.arange(hidden.shape[1])[None]
+    assert torch.equal(hidden, (place >= (length - count)[:, None]) & (place < length[:, None]))
+
+
+def test_padding_is_never_hidden_and_missing_values_are_no_target(log):
+    codec, batch = batch_of(log)
+    made = masked_fields(codec.fields)(batch, seeded())
+    assert not any((mask & batch["pad"]).any() for mask in made.mask.values())
+    first = batch["gap"].isnan() & ~batch["pad"]
+    assert first.any() and made.target["gap"][first].isnan().all()
+    assert (made.target["hour"][batch["pad"]] == -100).all()
+
+
+def test_equal_generators_give_equal_masks(log):
+    codec, batch = batch_of(log)
+    make = masked_fields(codec.fields)
+    a, b, c = make(batch, seeded()), make(batch, seeded()), make(batch, seeded(1))
+    assert all(torch.equal(a.mask[k], b.mask[k]) for k in a.mask)
+    assert not all(torch.equal(a.mask[k], c.mask[k]) for k in a.mask)
+
+
+def test_slices_are_runs_of_the_history_they_come_from(log):
+    _, batch = batch_of(log)
+    views = event_slices(Slices(shortest=5, share=0.5))(batch, seeded()).views
+    assert len(views) == 2 and not torch.equal(views[0]["amount"], views[1]["amount"])
+    for view in views:
+        for row in range(len(view["pad"])):
+            cut = view["amount"][row][~view["pad"][row]]
+            whole = batch["amount"][row][~batch["pad"][row]]
+            runs = whole.unfold(0, len(cut), 1)
+            assert (runs == cut).all(1).any()
+            assert min(5, len(whole)) <= len(cut) <= max(5, len(whole) // 2)
+
+
+def test_next_event_keeps_the_batch(log):
+    _, batch = batch_of(log)
+    made = next_event(3)(batch, seeded())
+    assert made.horizon == 3 and made.batch is batch
