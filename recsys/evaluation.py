@@ -132,6 +132,7 @@ def evaluate(
             "history cut to": model.recipe_.model.length,
             "floors tuned on validation items": {n: _settings(f) for n, f in floors.items() if n != "popularity"},
             "seeds": {"run": model.recipe_.train.seed, "draws of users": list(range(draws))},
+            "from scratch": "the same recipe on fewer users; its steps are max(fraction, min(0.2, 2 · fraction)) of the run's",
             "curve measured on users": len(scratch.rows),
         },
         main=MAIN,
