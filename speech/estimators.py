@@ -29,8 +29,8 @@ from speech.encoders import build_encoder
 from speech.features import log_mel, normalise
 from speech.presets import Recipe, recipe
 from speech.pretext import Labelled, LogMelViews, QuantisedFrames
+from speech.probes import COSTS, probe_groups
 
-COSTS = (1e-3, 1e-2, 1e-1)  # of the probe: features are many and correlated, so weak penalties never win
 Note = Callable[[str], None]
 
 
@@ -247,8 +247,11 @@ class AudioClassifier(PretrainedEncoder):
     def _fit_probe(self, recordings: Recordings, label: NDArray) -> None:
         """Logistic regression on frozen features, its standardisation folded into one linear layer."""
         assert self.encoder is not None
+        from threadpoolctl import threadpool_limits
+
         features = self.encoder.transform(recordings)
-        model = linear_model(features, label, probe_groups(recordings), COSTS)
+        with threadpool_limits(1, user_api="blas"):  # as in speech.probes.heard
+            model = linear_model(features, label, probe_groups(recordings), COSTS)
         scale, regression = model[0], model[-1]
         weight = torch.from_numpy(regression.coef_ / scale.scale_)
         bias = torch.from_numpy(regression.intercept_ - (regression.coef_ * scale.mean_ / scale.scale_).sum(1))
@@ -321,9 +324,3 @@ class AudioClassifier(PretrainedEncoder):
         estimator.encoder_ = build_encoder(estimator.recipe_.encoder, estimator.recipe_.mel.bands)
         estimator.heads_ = nn.Linear(estimator.encoder_.dim, len(estimator.classes_))
         return estimator
-
-
-def probe_groups(recordings: Recordings) -> NDArray | None:
-    """Speakers as groups for the probe's own cross-validation, where there are enough of them."""
-    named = (recordings.speaker != "").all() and len(set(recordings.speaker)) >= 2
-    return recordings.speaker.astype(str) if named else None

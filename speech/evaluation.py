@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from core.errors import UserError
 from core.evaluation import Answer, Evaluation, Section, answer, labels_saved
-from core.probes import label_subset, linear
+from core.probes import label_subset
 from core.statistics import Estimate, mean_interval
 from speech.baselines import floor_features
 from speech.data import Recordings
-from speech.estimators import COSTS, AudioClassifier, AudioEncoder, probe_groups
+from speech.estimators import AudioClassifier, AudioEncoder
+from speech.probes import heard, probe_groups
 from speech.protocol import Split, split
 
 PRETRAINED, RANDOM, SCRATCH, TUNED = "pretrained", "random init", "scratch", "fine-tuned"
@@ -118,18 +119,13 @@ def measure(
     }
     outcome.labels = {fraction: len(rows[0]) for fraction, rows in draws.items()}
 
-    def probed(features: NDArray, rows: NDArray) -> NDArray:
-        inside = None if groups is None else groups[rows]
-        share = linear(features[rows], truth[rows], features[test], inside, COSTS)
-        return np.unique(truth[rows])[share.argmax(1)]
-
     def add(arm: str, features: Callable[[int], NDArray], each: bool) -> None:
         """Probe features of each draw (`each`: they differ between draws, also where the labels do not)."""
         made = [features(d) for d in range(config.draws if each else 1)]
         for fraction in config.fractions:
             own = draws[fraction]
             count = max(len(made), len(own))
-            said = [probed(made[d % len(made)], own[d % len(own)]) for d in range(count)]
+            said = [heard(made[d % len(made)], truth, own[d % len(own)], test, groups) for d in range(count)]
             outcome.said.setdefault(arm, {})[fraction] = np.stack(said)
         say(f"{arm}: " + ", ".join(f"{100 * f:g} % labels {outcome.hits(arm, f).mean():.3f}" for f in config.fractions))
 

@@ -35,7 +35,12 @@ def small():
     from speech.presets import recipe
     from speech.pretext import ViewConfig
 
-    return replace(recipe("simclr"), encoder=EncoderConfig(width=4, features=16, segments=2), views=ViewConfig(frames=16), batch_size=16)
+    return replace(
+        recipe("simclr"),
+        encoder=EncoderConfig(width=4, features=16, segments=2),
+        views=ViewConfig(frames=16),
+        batch_size=16,
+    )
 
 
 @pytest.fixture(scope="session")

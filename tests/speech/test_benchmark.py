@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from speech import benchmark, evaluation
+from speech import benchmark, probes
 from speech.benchmark import BenchConfig, bench
 from speech.estimators import AudioEncoder
 
@@ -36,8 +36,7 @@ def on_four(four, small, monkeypatch):
 
     monkeypatch.setattr(benchmark, "DATA", str(four))
     monkeypatch.setattr(benchmark, "candidates", lambda: {"first": small, "second": replace(small, temperature=0.5)})
-    for module in (benchmark, evaluation):
-        monkeypatch.setattr(module, "COSTS", (1e-2,))
+    monkeypatch.setattr(probes, "COSTS", (1e-2,))
 
 
 def test_the_choice_of_a_fold_never_looks_at_its_own_speaker(recordings, on_four, tmp_path, monkeypatch):
@@ -81,7 +80,9 @@ def test_the_record_of_the_folds_gives_back_what_each_arm_said(recordings, small
     outcome = benchmark._outcome(json.loads(json.dumps(kept)), recordings, held)
     assert (outcome.truth == recordings.label[unseen]).all() and len(set(outcome.speaker)) == 1
     for by_fraction in outcome.said.values():
-        assert all(said.shape[1] == len(unseen) and set(said.ravel()) <= set(recordings.label) for said in by_fraction.values())
+        assert all(
+            said.shape[1] == len(unseen) and set(said.ravel()) <= set(recordings.label) for said in by_fraction.values()
+        )
 
 
 def test_smoke_fails_where_training_did_nothing(on_four, small):

@@ -28,9 +28,9 @@ SMALL = ("encoder.width=4", "encoder.features=16", "encoder.segments=2", "views.
 @pytest.fixture(autouse=True)
 def one_cost(monkeypatch):
     """The probe's own cross-validation is core's matter and slow."""
-    from speech import estimators, evaluation
+    from speech import estimators, probes
 
-    for module in (estimators, evaluation):
+    for module in (estimators, probes):
         monkeypatch.setattr(module, "COSTS", (1e-2,))
 
 

@@ -86,7 +86,7 @@ def test_a_convolutional_net_cannot_be_masked():
 
 def test_the_saved_probe_says_what_scikit_learn_says(fitted, recordings, tmp_path):
     from core.probes import linear_model
-    from speech.estimators import COSTS, probe_groups
+    from speech.probes import COSTS, probe_groups
 
     classifier = AudioClassifier(fitted).fit(recordings)
     features = fitted.transform(recordings)
