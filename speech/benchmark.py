@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,16 +84,9 @@ def bench(only: str | None, config: BenchConfig, out: Path, say: Say) -> int:
         raise UserError("nothing to run", where="bench", mend="give minutes above 0 and seeds of 1 or more")
     if only == "smoke":
         return smoke(say)
-    record = Bench(
-        out,
-        {
-            "minutes": config.minutes,
-            "choice": config.choice_minutes,
-            "scratch": config.scratch_minutes,
-            "fine_tune": config.fine_tune,
-        },
-        say,
-    )
+    recipes = hashlib.sha256(repr(candidates()).encode()).hexdigest()[:12]  # parts made by other recipes are made again
+    spent = {key: value for key, value in asdict(config).items() if key != "seeds"}
+    record = Bench(out, spent | {"recipes": recipes}, say)
     recordings = AudioEncoder("simclr").read(DATA)
     say(recordings.summary())
     for test in (only,) if only else TESTS:
@@ -166,11 +160,10 @@ def _inner(
     encoder = AudioEncoder(candidate, minutes=config.choice_minutes, seed=0).fit(
         recordings.select(train), note=lambda line: None
     )
-    features, truth, groups = encoder.transform(recordings), recordings.label.astype(str), probe_groups(recordings)
-    return {
-        key: float((heard(features, truth, train, folds == fold, groups) == truth[folds == fold]).mean())
-        for key, fold in zip(("on_a", "on_b"), pair, strict=True)
-    }
+    truth, tested = recordings.label.astype(str), folds[~train]
+    said = heard(encoder.transform(recordings), truth, train, ~train, probe_groups(recordings))
+    hits = said == truth[~train]
+    return {key: float(hits[tested == fold].mean()) for key, fold in zip(("on_a", "on_b"), pair, strict=True)}
 
 
 def choice_rows(choice: dict[str, Any]) -> list[Row]:
@@ -190,7 +183,7 @@ def whole(recordings: Recordings, config: BenchConfig, seed: int, out: Path, say
     outcomes, details = [], []
     for fold in range(count):
         name = choice["chosen"][fold]
-        settings = {"config": repr(config), "recipe": repr(candidates()[name])}
+        settings = {"config": repr(replace(config, seeds=1)), "recipe": repr(candidates()[name])}
         path = out / "folds" / f"fsdd-{seed}-{fold}.json"
         kept = _kept(path, settings, partial(_fold, recordings, config, seed, fold, candidates()[name], say))
         outcomes.append(_outcome(kept, recordings, split(recordings, fold)))
