@@ -26,6 +26,7 @@ from speech.estimators import AudioEncoder
 from speech.evaluation import (
     PRETRAINED,
     RANDOM,
+    SCRATCH,
     TUNED,
     EvalConfig,
     Outcome,
@@ -36,7 +37,7 @@ from speech.evaluation import (
     measure,
     metric_name,
 )  # fmt: skip
-from speech.presets import Recipe, recipe
+from speech.presets import RECIPES, Recipe
 from speech.probes import heard, probe_groups
 from speech.protocol import Split, speaker_folds, split
 
@@ -59,23 +60,17 @@ class BenchConfig:
         draws: of few labels, in each seed and fold.
     """
 
-    minutes: float = 2.0
+    minutes: float = 1.0
     seeds: int = 3
-    choice_minutes: float = 0.3
+    choice_minutes: float = 0.5
     scratch_minutes: float | None = None
-    fine_tune: bool = False
+    fine_tune: bool = True
     draws: int = 1
 
 
 def candidates() -> dict[str, Recipe]:
     """The pretexts that the choice is between; each fold takes the best on its own training speakers."""
-    usual = recipe("simclr")
-    stronger = replace(usual.views, tract=0.3, shift=0.08, mix=0.5, noise=0.8, hide_time=0.15, hide_bands=0.15)
-    return {
-        "simclr": usual,
-        "simclr, stronger views": replace(usual, views=stronger),
-        "bestrq": recipe("bestrq"),
-    }
+    return {name: make() for name, make in RECIPES.items()}
 
 
 def bench(only: str | None, config: BenchConfig, out: Path, say: Say) -> int:
@@ -237,6 +232,11 @@ def outcome_rows(outcome: Outcome, note: str) -> list[Row]:
             metric = metric_name(fraction)
             goal = GOAL if arm == PRETRAINED and fraction == 1 else None
             rows.append(row(DATA, name, role, metric, interval(hits, outcome.speaker), goal=goal, note=words))
+    if TUNED in outcome.arms():
+        for fraction in outcome.labels:
+            found = interval(outcome.hits(TUNED, fraction) - outcome.hits(SCRATCH, fraction), outcome.speaker)
+            metric = f"difference: pretraining, {metric_name(fraction)}"
+            rows.append(row(DATA, "fine-tuned", "ours", metric, found, note="against from scratch, equally long"))
     for question in ("pretraining", "best_tool"):
         for fraction in outcome.labels:
             best, found = difference(outcome, question, fraction)

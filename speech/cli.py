@@ -74,7 +74,8 @@ class Pretrain:
     Attributes:
         data: folder, tar, metadata.csv, or a known name (fsdd).
         out: the run folder; an interrupted run of the same settings goes on where it stopped.
-        method: simclr (two views of a recording agree) or bestrq (hidden frames are predicted).
+        method: simclr (two views of a recording agree), simclr-strong (views further apart, for more time) or bestrq (hidden
+            frames are predicted).
         minutes: wall time; or
         steps: optimizer steps. The recipe's own number where neither is given.
         fold: which speaker is held out, counted from 0; by default the data's split column, else fold 0.
@@ -86,7 +87,7 @@ class Pretrain:
 
     data: str
     out: Path
-    method: Literal["simclr", "bestrq"] = "simclr"
+    method: Literal["simclr", "simclr-strong", "bestrq"] = "simclr"
     minutes: float | None = None
     steps: int | None = None
     fold: int | None = None
@@ -293,13 +294,13 @@ class Bench:
 
     Attributes:
         only: one test (smoke, fsdd-floors, fsdd-choice, fsdd); all but smoke by default.
-        minutes: pretraining of each fold.
+        minutes: pretraining of each fold, and training from scratch with all labels.
         seeds: how many.
         out: folder of parts and results.
     """
 
     only: Literal["smoke", "fsdd-floors", "fsdd-choice", "fsdd"] | None = None
-    minutes: float = 2.0
+    minutes: float = 1.0
     seeds: int = 3
     out: Path = Path("bench/speech")
 
