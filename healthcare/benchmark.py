@@ -21,11 +21,23 @@ from core.config import to_dict
 from core.errors import UserError
 from healthcare.data import read
 from healthcare.estimators import ImageClassifier, ImageEncoder
-from healthcare.evaluation import MAIN, EvaluationConfig, conclude, figures, gain, guess, interval, on_rows
+from healthcare.evaluation import (
+    FLOORS,
+    MAIN,
+    OURS,
+    EvaluationConfig,
+    conclude,
+    figures,
+    gain,
+    guess,
+    interval,
+    on_rows,
+)
 from healthcare.metrics import auroc
 from healthcare.presets import preset
 
 GOAL = {0.1: 0.945}  # auroc of frozen features with a tenth of the labels
+NAMES = {"pretrained": "simclr, frozen, logistic regression", "fine_tuned": "simclr, fine-tuned"}
 PUBLISHED = {
     "ResNet-18 (28 px)": 0.944, "ResNet-18 (224 px)": 0.956, "ResNet-50 (28 px)": 0.948, "auto-sklearn": 0.942,
     "AutoKeras": 0.947, "Google AutoML Vision": 0.991,
@@ -43,7 +55,7 @@ def bench(only: str | None, minutes: float, out: Path, seeds: int, data: str) ->
         raise UserError("nothing to run", where="bench", mend="give minutes above 0 and seeds of 1 or more")
     if only == "smoke":
         return smoke(data)
-    config = EvaluationConfig()
+    config = EvaluationConfig(arms=(*OURS, *FLOORS))
     record = Bench(out, {"minutes": minutes, "data": data, "recipe": recipe_settings(), "evaluation": asdict(config)})
     if only in (None, "published") and data == "pneumoniamnist":
         record.run("published", 0, published)
@@ -57,7 +69,8 @@ def bench(only: str | None, minutes: float, out: Path, seeds: int, data: str) ->
 def recipe_settings() -> dict:
     """What of the recipe the figures depend on; the length and the seed are named by the record itself."""
     settings = to_dict(preset("simclr"))
-    settings.pop("train")
+    for name in ("steps", "minutes", "seed", "device"):
+        settings["train"].pop(name)
     return settings
 
 
@@ -70,9 +83,8 @@ def labels(data: str, minutes: float, seed: int, out: Path, config: EvaluationCo
     """Pretrain once, then every arm on every draw of labels; the report of each seed stays beside the run."""
     recipe = preset("simclr", minutes=minutes, seed=seed)
     images = read(data, recipe.reading)
-    if (out / "config.json").exists():  # pretrained before the bench was stopped
-        encoder = ImageEncoder.load(out)
-    else:
+    encoder = ImageEncoder.load(out) if (out / "config.json").exists() else None
+    if encoder is None or encoder.recipe_ != recipe:  # else it was pretrained before the bench was stopped
         encoder = ImageEncoder(recipe).fit(images, out=out, note=say)
         encoder.save(out)
     guesses = guess(encoder, images, config, say)
@@ -80,7 +92,7 @@ def labels(data: str, minutes: float, seed: int, out: Path, config: EvaluationCo
     evaluation.write(out.with_name(f"report-{seed}"))
     rows: list[Row] = []
     for arm in config.arms:
-        role, name = ("ours", "simclr, frozen, logistic regression") if arm == "pretrained" else ("floor", arm.replace("_", " "))
+        role, name = ("ours", NAMES[arm]) if arm in OURS else ("floor", arm.replace("_", " "))
         for fraction in config.fractions:
             draws = guesses.test[arm][fraction]
             place = f"{data}, {fraction:.0%} of labels".replace("%", " %")
@@ -91,10 +103,10 @@ def labels(data: str, minutes: float, seed: int, out: Path, config: EvaluationCo
             for metric, estimate in found.items():
                 goal = GOAL.get(fraction) if arm == "pretrained" and metric == MAIN else None
                 rows.append(row(place, name, role, metric, estimate, goal=goal))
-            if arm != "pretrained":
-                ours = guesses.test["pretrained"][fraction]
-                if len(ours) == len(draws):
-                    rows.append(row(place, f"simclr minus {name}", "ours", "auroc_gain", gain(guesses, ours, draws, config.resamples)))
+            for mine in OURS if arm in FLOORS else ():
+                ours = guesses.test[mine][fraction]
+                difference = gain(guesses, ours, draws[: len(ours)], config.resamples)
+                rows.append(row(place, f"{NAMES[mine]}, minus {name}", "ours", "auroc_gain", difference))
     saved = evaluation.answers["labels_saved"]
     if math.isfinite(saved.estimate.value):
         rows.append(row(data, "simclr against scratch", "ours", "labels_saved", saved.estimate, note=saved.verdict))

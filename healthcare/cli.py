@@ -251,7 +251,7 @@ class BenchCommand:
     """
 
     only: Literal["labels", "published", "smoke"] | None = None
-    minutes: float = 5.0
+    minutes: float = 8.0
     out: Path = Path("bench/healthcare")
     seeds: int = 3
     data: str = "pneumoniamnist"

@@ -18,13 +18,14 @@ from core.config import from_dict, to_dict
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
 from core.methods import SimCLR
-from core.probes import embed, linear_model
+from core.probes import embed
 from core.training import History
 from healthcare.data import Images, plain, resized
 from healthcare.encoders import build_encoder
 from healthcare.metrics import SPECIFICITY, OperatingPoint
 from healthcare.presets import Recipe, simclr
-from healthcare.pretext import SimCLRViews
+from healthcare.pretext import SimCLRViews, fixed_views
+from healthcare.probe import fit_probe
 from healthcare.readers import Unreadable
 
 CHUNK = 512  # images that are embedded at once
@@ -101,7 +102,7 @@ class ImageEncoder(PretrainedEncoder):
         return self
 
     def transform(self, X: Images | NDArray) -> NDArray[np.float32]:
-        """Features (N, D).
+        """Features (N, D), averaged over the recipe's crops.
 
         Raises:
             UserError: not fitted, or images of another number of channels.
@@ -115,8 +116,12 @@ class ImageEncoder(PretrainedEncoder):
             )  # fmt: skip
         if not len(pixels):
             return np.empty((0, self.encoder_.dim), np.float32)
-        chunks = ({"image": torch.from_numpy(pixels[i : i + CHUNK])} for i in range(0, len(pixels), CHUNK))
-        return embed(self.encoder_, chunks, self.recipe_.train.device)
+        parts = []
+        for start in range(0, len(pixels), CHUNK):
+            views = fixed_views(torch.from_numpy(pixels[start : start + CHUNK]), self.recipe_.crop)
+            features = embed(self.encoder_, iter([{"image": view} for view in views]), self.recipe_.train.device)
+            parts.append(features.reshape(len(views), -1, self.encoder_.dim).mean(0))
+        return np.concatenate(parts)
 
     def on(self, device: str) -> Self:
         """The same estimator, computing on another device."""
@@ -189,7 +194,7 @@ class ImageClassifier(ImageEncoder):
         if len(np.unique(label)) < 2:
             raise UserError("the training labels hold fewer than two classes", where="label", mend="label two classes")
         self.classes_ = np.array(classes)
-        model = linear_model(features, label, groups)
+        model = fit_probe(features, label, groups)
         self.heads_ = _as_layer(model, len(classes))
         if isinstance(X, Images) and len(classes) == 2 and (X.label[held] == 0).any():
             guess = self.predict_proba(X.select(held))

@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.encoders import Encoder
 from core.errors import UserError
 from core.evaluation import Answer, Evaluation, answer, labels_saved
-from core.probes import label_subset, linear
+from core.probes import label_subset
 from core.statistics import Estimate, resamples
 from healthcare.baselines import raw_pixels
 from healthcare.data import Images
 from healthcare.encoders import build_encoder
 from healthcare.estimators import ImageEncoder
 from healthcare.metrics import SENSITIVITY, OperatingPoint, accuracy, auroc, average_precision, ece
+from healthcare.probe import fit_probe
 from healthcare.sections import sections
 from healthcare.supervised import SupervisedConfig, choose_rate, fit_classifier, probabilities
 
 MAIN = "auroc"
-ARMS = ("pretrained", "raw_pixels", "random_init", "scratch")
+OURS, FLOORS = ("pretrained", "fine_tuned"), ("raw_pixels", "random_init", "scratch")
+RANDOM_NETWORKS = 3  # draws of labels share them: one more costs as much as embedding everything again
 SPECIFICITY_THERE = "specificity@validation_threshold"
 Score = NDArray[np.float64]  # (N, K) class probabilities
 
@@ -38,7 +43,8 @@ class EvaluationConfig:
         fractions: shares of the training labels; the last is normally all of them.
         draws: label draws below all labels; nested, stratified, numbered from 0.
         headline: the fraction that `metrics`, `floors` and two of the answers speak of.
-        arms: which arms run; `pretrained` always does.
+        arms: which arms run; `pretrained`, the frozen encoder, always does. `fine_tuned` trains it further on the labels, as
+            `scratch` trains a fresh one.
         supervised: how the network is trained from scratch; shortened where all these trainings together would see more
             images than pretraining saw views, so that both cost the same.
         resamples: bootstrap samples.
@@ -47,16 +53,16 @@ class EvaluationConfig:
     fractions: tuple[float, ...] = (0.01, 0.1, 1.0)
     draws: int = 5
     headline: float = 0.1
-    arms: tuple[str, ...] = ARMS
+    arms: tuple[str, ...] = ("pretrained", *FLOORS)
     supervised: SupervisedConfig = field(default_factory=SupervisedConfig)
     resamples: int = 1000
 
     def __post_init__(self) -> None:
         if self.draws < 1 or not self.fractions or self.headline not in self.fractions:
             raise UserError("the headline fraction is not among the fractions", where="fractions", mend="give 0.01, 0.1 and 1")
-        unknown = sorted(set(self.arms) - set(ARMS))
+        unknown = sorted(set(self.arms) - {*OURS, *FLOORS})
         if unknown or "pretrained" not in self.arms:
-            raise UserError(f"arms {self.arms} are not possible", where="arms", mend=f"choose from {', '.join(ARMS)}")
+            raise UserError(f"arms {self.arms} are not possible", where="arms", mend=f"choose from {', '.join((*OURS, *FLOORS))}")
 
 
 @dataclass
@@ -69,7 +75,7 @@ class Guesses:
     points: dict[str, dict[float, list[OperatingPoint]]] = field(default_factory=dict)
     labels: dict[float, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    rates: dict[float, float] = field(default_factory=dict)
+    rates: dict[tuple[str, float], float] = field(default_factory=dict)
 
 
 def evaluate(
@@ -91,7 +97,7 @@ def conclude(encoder: ImageEncoder, images: Images, guesses: Guesses, config: Ev
     points = {arm: guesses.points[arm].get(headline, []) for arm in config.arms}
     metrics = {arm: figures(guesses, draws[arm], points[arm], config.resamples) for arm in config.arms}
     curve = label_curve(guesses, config)
-    others = [arm for arm in config.arms if arm != "pretrained"]
+    others = [arm for arm in config.arms if arm in FLOORS]
 
     def against(arms: Sequence[str], words: str) -> Answer:
         arms = [arm for arm in arms if arm in others]
@@ -136,19 +142,29 @@ def guess(
         for fraction in config.fractions:
             guesses.test[arm][fraction], guesses.points[arm][fraction] = [], []
             # all labels are one draw, unless the arm itself is random
-            for seed in range(config.draws if fraction < 1 or arm == "random_init" else 1):
+            for seed in range(config.draws if fraction < 1 else RANDOM_NETWORKS if arm == "random_init" else 1):
                 rows = train[label_subset(images.label[train], fraction, seed)]
                 held = val[_fewer(images.label[val], len(rows), seed)]
                 targets = np.concatenate([test, held])
                 if arm == "random_init":
-                    if seed not in untrained:
-                        untrained[seed] = encoder.untrained(seed).transform(images)
-                    features = untrained[seed]
-                if arm == "scratch":
-                    score = _scratch(encoder, images, rows, targets, fraction, seed, supervised, guesses)
+                    network = seed % RANDOM_NETWORKS
+                    if network not in untrained:
+                        untrained[network] = encoder.untrained(network).transform(images)
+                    features = untrained[network]
+                if arm in ("scratch", "fine_tuned"):
+                    fresh = partial(_network, encoder, arm == "fine_tuned")
+                    if (arm, fraction) not in guesses.rates:  # chosen once, on the labels of the first draw
+                        guesses.rates[arm, fraction] = choose_rate(
+                            fresh, len(images.classes), images.pixels[rows], images.label[rows], images.patient[rows], supervised
+                        )
+                    rate = guesses.rates[arm, fraction]
+                    method = fit_classifier(
+                        fresh, len(images.classes), images.pixels[rows], images.label[rows], supervised, rate, seed
+                    )
+                    score = probabilities(method, images.pixels[targets], encoder.recipe_.crop, supervised.device)
                 else:
                     groups = images.patient[rows] if images.named_patients else None
-                    score = linear(features[rows], images.label[rows], features[targets], groups)
+                    score = fit_probe(features[rows], images.label[rows], groups).predict_proba(features[targets])
                 guesses.test[arm][fraction].append(score[: len(test)])
                 guesses.labels[fraction] = len(rows)
                 if len(images.classes) == 2 and (images.label[held] == 0).any():
@@ -173,21 +189,11 @@ def affordable(encoder: ImageEncoder, label: NDArray[np.int64], config: Evaluati
     return supervised if views >= plan else supervised.shortened(views / plan)
 
 
-def _scratch(
-    encoder: ImageEncoder, images: Images, rows: NDArray, targets: NDArray, fraction: float, seed: int,
-    config: SupervisedConfig, guesses: Guesses,
-) -> Score:  # fmt: skip
-    """One network trained from scratch; the learning rate is chosen once a fraction, on the labels of the first draw."""
-    recipe, pixels, label = encoder.recipe_, images.pixels, images.label
-    classes = len(images.classes)
-
-    def fresh():
-        return build_encoder(recipe.encoder, pixels.shape[1], recipe.reading.size)
-
-    if fraction not in guesses.rates:
-        guesses.rates[fraction] = choose_rate(fresh, classes, pixels[rows], label[rows], images.patient[rows], config, seed)
-    method = fit_classifier(fresh, classes, pixels[rows], label[rows], config, guesses.rates[fraction], seed)
-    return probabilities(method, pixels[targets], config.device)
+def _network(encoder: ImageEncoder, pretrained: bool) -> Encoder:
+    """A copy of the pretrained network, or an untrained one of the same shape."""
+    if pretrained:
+        return deepcopy(encoder.encoder_)
+    return build_encoder(encoder.recipe_.encoder, encoder.channels_, encoder.recipe_.reading.size)
 
 
 def figures(guesses: Guesses, draws: Sequence[Score], points: Sequence[OperatingPoint], samples: int) -> dict[str, Estimate]:
@@ -265,7 +271,11 @@ def protocol(encoder: ImageEncoder, images: Images, guesses: Guesses, config: Ev
         f"{history.seconds:.0f} s, training split without labels, last step",
         "labels": {f"{fraction:.0%}": count for fraction, count in guesses.labels.items()},
         "label draws": config.draws,
-        "probe": "logistic regression on standardised frozen features; C chosen by cross-validation inside the labelled images",
+        "views": f"every network's answers are averaged over the image and four crops of {encoder.recipe_.crop:g} of its sides"
+        if encoder.recipe_.crop < 1
+        else "the image alone",
+        "probe": "logistic regression on standardised frozen features; the smallest C within one standard error of the best "
+        "cross-validated auroc inside the labelled images",
         "threshold": "specificity 0.90 on validation images, never more of them than training labels",
         "from scratch": f"same network, mild augmentation, last step, learning rate chosen inside the labels from "
         f"{', '.join(f'{rate:g}' for rate in config.supervised.rates)}; {guesses.seconds.get('scratch', 0):.0f} s in all, "

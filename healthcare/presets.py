@@ -20,6 +20,7 @@ class Recipe:
         method: its name; only simclr so far.
         batch: images a step; every other image of it is a negative.
         temperature, hidden, out: of the contrastive loss and the projection head.
+        crop: features are averaged over an image and four crops of this share of its sides; 1 is the image alone.
     """
 
     method: str
@@ -31,6 +32,7 @@ class Recipe:
     temperature: float = 0.2
     hidden: int = 256
     out: int = 128
+    crop: float = 0.875
 
 
 def simclr(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:

@@ -14,7 +14,7 @@ from core.encoders import Encoder
 from core.methods import Classifier
 from core.tokens import to_device
 from core.training import TrainConfig, train
-from healthcare.pretext import Labelled, ViewConfig
+from healthcare.pretext import Labelled, ViewConfig, fixed_views
 
 MILD = ViewConfig(area=0.7, brightness=0.1, contrast=1.3, gamma=1.2, noise=0.02, blur=0.3, erase=0.0)
 
@@ -78,13 +78,16 @@ def fit_classifier(
 
 
 @torch.no_grad()
-def probabilities(method: Classifier, pixels: NDArray[np.float32], device: str = "cpu", batch: int = 512) -> NDArray[np.float64]:
-    """Class probabilities (N, K)."""
+def probabilities(
+    method: Classifier, pixels: NDArray[np.float32], crop: float, device: str = "cpu", batch: int = 512
+) -> NDArray[np.float64]:
+    """Class probabilities (N, K), averaged over an image and four crops of it, as the features of `ImageEncoder` are."""
     method.eval()
     parts = []
     for start in range(0, len(pixels), batch):
-        images = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch]))
-        parts.append(method.logits(to_device({"image": images}, device)).softmax(1).cpu().numpy())
+        views = fixed_views(torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch])), crop)
+        guesses = [method.logits(to_device({"image": view}, device)).softmax(1).cpu().numpy() for view in views]
+        parts.append(np.mean(guesses, axis=0))
     return np.concatenate(parts).astype(np.float64)
 
 
@@ -107,6 +110,6 @@ def choose_rate(
     losses = {}
     for rate in config.rates:
         method = fit_classifier(fresh, classes, pixels[rows], label[rows], trial, rate, seed)
-        guess = probabilities(method, pixels[held], config.device)
+        guess = probabilities(method, pixels[held], 1.0, config.device)
         losses[rate] = log_loss(label[held], guess / guess.sum(1, keepdims=True), labels=np.arange(classes))
     return min(losses, key=lambda rate: losses[rate])

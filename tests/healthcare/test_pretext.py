@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from healthcare.pretext import Labelled, SimCLRViews, ViewConfig, augment, geometry
+from healthcare.pretext import Labelled, SimCLRViews, ViewConfig, augment, fixed_views, geometry
 
 OFF = ViewConfig(
     area=1.0, stretch=1.0, rotate=0.0, flip=0.0, brightness=0.0, contrast=1.0, gamma=1.0, noise=0.0, blur=0.0, erase=0.0
@@ -59,3 +59,12 @@ def test_the_classifier_sees_the_label_of_its_image(image: torch.Tensor) -> None
     pseudo = Labelled(OFF)({"image": image, "label": torch.arange(16)}, generator())
     assert pseudo.label.tolist() == list(range(16))
     torch.testing.assert_close(pseudo.batch["image"], image, atol=1e-5, rtol=1e-4)
+
+
+def test_fixed_views_are_the_image_and_its_four_corners(image: torch.Tensor) -> None:
+    views = fixed_views(image, 0.5)
+    assert len(views) == 5 and torch.equal(views[0], image) and len(fixed_views(image, 1.0)) == 1
+    ramp = torch.linspace(0, 1, 28)[None, None, :, None].expand(2, 1, 28, 28)
+    top, bottom = (fixed_views(ramp, 0.5)[i].mean().item() for i in (1, 3))
+    assert top == pytest.approx(0.25, abs=0.02) and bottom == pytest.approx(0.75, abs=0.02)
+    torch.testing.assert_close(fixed_views(image[3:4], 0.8)[2], fixed_views(image, 0.8)[2][3:4])
