@@ -15,16 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from core.bench import Bench, Row, row
+from core.config import to_dict
 from core.datasets import sha256
 from core.statistics import Estimate
 from recsys.data import Loaded, load
 from recsys.estimators import SessionRecommender
 from recsys.evaluation import MAIN, from_scratch, over_draws, paired, sparser, tuned_floors
+from recsys.presets import PRESETS, recipe
 from recsys.ranking import METRICS, Ranking, rank_all
 from recsys.sequences import LeaveOneOut
 
 GOALS = {"beauty": 0.040}  # ndcg@10, ours, issue 1; S3-Rec's own figure is .0327
-SETS = ("beauty", "sports", "toys")
 # hr@10, ndcg@10 as printed in the picture `all_rank.PNG` of github.com/RUCAIBox/CIKM2020-S3Rec and in the README of
 # github.com/salesforce/ICLRec; same files, same protocol. SASRec+SS: README of github.com/blondered/transformer_benchmark.
 PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
@@ -59,13 +60,14 @@ def say(line: str) -> None:
 
 def bench(out: Path, only: str, minutes: float, seeds: int, device: str) -> Path:
     """Run the tests whose (test, seed) is not there yet; returns `results.json`."""
-    record = Bench(Path(out), {"minutes": minutes}, say)
+    recipes = {name: to_dict(recipe(name)) for name in PRESETS}
+    record = Bench(out, {"minutes": minutes, "device": device, "recipes": recipes}, say)
     tests: dict[str, Callable[[int], list[Row]]] = {
-        "beauty": lambda seed: quality("beauty", "next", minutes, seed, device),
-        "sports": lambda seed: quality("sports", "next", minutes, seed, device),
-        "toys": lambda seed: quality("toys", "next", minutes, seed, device),
-        "bert4rec": lambda seed: quality("beauty", "bert4rec", minutes, seed, device, floors=False),
-        "users": lambda seed: fewer_users("beauty", minutes, seed, device),
+        "beauty": lambda seed: quality("beauty", "next", minutes, seed, device, out),
+        "sports": lambda seed: quality("sports", "next", minutes, seed, device, out),
+        "toys": lambda seed: quality("toys", "next", minutes, seed, device, out),
+        "bert4rec": lambda seed: quality("beauty", "bert4rec", minutes, seed, device, out, floors=False),
+        "users": lambda seed: fewer_users("beauty", minutes, seed, device, out),
     }
     for test in [only] if only else tests:
         for seed in range(seeds):
@@ -74,17 +76,28 @@ def bench(out: Path, only: str, minutes: float, seeds: int, device: str) -> Path
     return record.write()
 
 
-def trained(loaded: Loaded, method: str, minutes: float, seed: int, device: str) -> SessionRecommender:
-    """A recommender that never saw the last two events of a user."""
+def trained(
+    data: str, loaded: Loaded, method: str, minutes: float, seed: int, device: str, out: Path
+) -> SessionRecommender:
+    """A recommender that never saw the last two events of a user; read back where an earlier test trained the same."""
+    folder, digest = out / "runs" / f"{data}-{method}-{seed}", sha256(loaded.file)
     model = SessionRecommender(method, minutes=minutes, seed=seed, device=device, hold_out=2)
-    return model.fit_sequences(loaded.sequences, note=say, data=sha256(loaded.file))
+    if (folder / "config.json").exists():
+        found = SessionRecommender.load(folder)
+        if found.recipe_ == model.recipe() and found.data_ == digest:
+            found.device = device
+            return found
+    model.fit_sequences(loaded.sequences, folder, say, digest).save(folder)
+    return model
 
 
-def quality(data: str, method: str, minutes: float, seed: int, device: str, floors: bool = True) -> list[Row]:
+def quality(
+    data: str, method: str, minutes: float, seed: int, device: str, out: Path, floors: bool = True
+) -> list[Row]:
     """All metrics of one trained model, the tuned floors, the untrained encoder, and the published figures."""
     loaded = load(data)
     split = LeaveOneOut.of(loaded.sequences)
-    model = trained(loaded, method, minutes, seed, device)
+    model = trained(data, loaded, method, minutes, seed, device, out)
     ours = rank_all(model, split.full, split.test)
     rows = _rows(data, method, "ours", ours, goal=GOALS.get(data) if method == "next" else None)
     if not floors:
@@ -103,11 +116,11 @@ def quality(data: str, method: str, minutes: float, seed: int, device: str, floo
     return rows
 
 
-def fewer_users(data: str, minutes: float, seed: int, device: str) -> list[Row]:
+def fewer_users(data: str, minutes: float, seed: int, device: str, out: Path) -> list[Row]:
     """One draw of users: the encoder and the floors trained on a tenth and three tenths of them, and on all."""
     loaded = load(data)
     split = LeaveOneOut.of(loaded.sequences)
-    model = trained(loaded, "next", minutes, seed, device)
+    model = trained(data, loaded, "next", minutes, seed, device, out)
     floors = tuned_floors(split)
     whole = rank_all(model, split.full, split.test)
     rows = _rows(data, "next, 100% of users", "ours", whole)
