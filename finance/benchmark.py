@@ -130,16 +130,8 @@ def few_labels(out: Path, minutes: float, seed: int, device: str) -> list[Row]:
             )
             made.append(row(DATA, f"{arm}, linear probe" if arm != "scratch" else arm, role, f"{MAIN}, {fraction:.0%} of labels", spread, note=note))  # fmt: skip
     for name, said in evaluation.answers.items():
-        made.append(
-            row(
-                DATA,
-                "masked fields",
-                "ours",
-                f"answer: {name}",
-                found.estimate,
-                note=f"{found.verdict}; {found.detail}",
-            )
-        )
+        note = f"{said.verdict}; {said.detail}"
+        made.append(row(DATA, "masked fields", "ours", f"answer: {name}", said.estimate, note=note))
     return made
 
 

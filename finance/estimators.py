@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import nn
 
 from core.batches import Ragged, SequenceBatches
 from core.config import from_dict, to_dict
-from core.encoders import TokenEncoder
+from core.encoders import FieldStem, TokenEncoder
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
 from core.methods import Autoregressive, MaskedPrediction, Method, SimCLR
@@ -138,7 +138,7 @@ class TransactionEncoder(PretrainedEncoder):
     def _build(self, recipe: Recipe) -> None:
         self.recipe_ = recipe
         self.encoder_ = event_encoder(self.codec_, recipe.shape)
-        heads = self.encoder_.stem.heads(components=recipe.shape.components, trim=recipe.shape.trim)
+        heads = cast(FieldStem, self.encoder_.stem).heads(components=recipe.shape.components, trim=recipe.shape.trim)
         self.heads_ = None if recipe.method == "simclr" else heads
 
     def _method(self, recipe: Recipe) -> tuple[Method, Pretext]:
