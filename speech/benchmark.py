@@ -31,6 +31,7 @@ from speech.evaluation import (
     EvalConfig,
     Outcome,
     difference,
+    equal_steps,
     floor_name,
     interval,
     join,
@@ -55,7 +56,7 @@ class BenchConfig:
     Attributes:
         minutes: of pretraining, each fold; choice_minutes: of each pretraining that only serves the choice.
         seeds: runs of the whole protocol.
-        scratch_minutes: of each training from scratch with all labels; None gives it as long as the pretraining.
+        scratch_steps: of each training from scratch with all labels; None lets it read as many spectrograms as the pretraining.
         fine_tune: also train the pretrained encoder on, for as long as one training from scratch.
         draws: of few labels, in each seed and fold.
     """
@@ -63,7 +64,7 @@ class BenchConfig:
     minutes: float = 1.0
     seeds: int = 3
     choice_minutes: float = 0.5
-    scratch_minutes: float | None = None
+    scratch_steps: int | None = None
     fine_tune: bool = True
     draws: int = 1
 
@@ -195,8 +196,8 @@ def _fold(
     encoder = AudioEncoder(chosen, minutes=config.minutes, seed=seed).fit(
         recordings.select(held.train), fold=fold, note=lambda line: None
     )
-    scratch = 60 * (config.minutes if config.scratch_minutes is None else config.scratch_minutes)
-    protocol = EvalConfig(draws=config.draws, scratch_seconds=scratch, fine_tune=config.fine_tune, seed=1000 * seed)
+    scratch = config.scratch_steps or equal_steps(encoder)
+    protocol = EvalConfig(draws=config.draws, scratch_steps=scratch, fine_tune=config.fine_tune, seed=1000 * seed)
     outcome = measure(encoder, recordings, held, protocol, say)
     classes = np.unique(recordings.label.astype(str))
     said = {

@@ -135,7 +135,8 @@ class Evaluate:
         data: the same data.
         out: folder of the report.
         draws: of few labels, random encoders and trainings from scratch.
-        scratch_minutes: of each training from scratch with all labels; by default all of them share half the pretraining's time.
+        scratch_steps: of each training from scratch with all labels; by default all of them together read half as many
+            spectrograms as the pretraining.
         fine_tune: also train the pretrained encoder on the labels.
         device: cpu, cuda, …
     """
@@ -144,7 +145,7 @@ class Evaluate:
     data: str
     out: Path
     draws: int = 3
-    scratch_minutes: float | None = None
+    scratch_steps: int | None = None
     fine_tune: bool = False
     seed: int = 0
     device: str = "cpu"
@@ -153,8 +154,9 @@ class Evaluate:
         from speech.estimators import AudioEncoder
         from speech.evaluation import EvalConfig, evaluate
 
-        seconds = None if self.scratch_minutes is None else 60 * self.scratch_minutes
-        config = EvalConfig(draws=self.draws, scratch_seconds=seconds, fine_tune=self.fine_tune, seed=self.seed)
+        config = EvalConfig(
+            draws=self.draws, scratch_steps=self.scratch_steps, fine_tune=self.fine_tune, seed=self.seed
+        )
         encoder = AudioEncoder.load(self.run_)
         encoder.device = self.device
         recordings = encoder.read(self.data)
@@ -294,7 +296,7 @@ class Bench:
 
     Attributes:
         only: one test (smoke, fsdd-floors, fsdd-choice, fsdd); all but smoke by default.
-        minutes: pretraining of each fold, and training from scratch with all labels.
+        minutes: pretraining of each fold; a training from scratch with all labels reads as many spectrograms.
         seeds: how many.
         out: folder of parts and results.
     """

@@ -32,6 +32,7 @@ from speech.pretext import Labelled, LogMelViews, QuantisedFrames
 from speech.probes import COSTS, probe_groups
 
 Note = Callable[[str], None]
+LABELLED_BATCH = 64  # recordings in a step of supervised training
 
 
 class Fronted(Encoder):
@@ -276,7 +277,7 @@ class AudioClassifier(PretrainedEncoder):
         target = torch.from_numpy(np.searchsorted(self.classes_, label).astype(np.int64))
         views = LogMelViews(settings.views, settings.mel, settings.norm) if settings.method == "simclr" else None
         pretext = Labelled(target, views, Fronted(start, settings).prepare)
-        batches = self.encoder.batches(recordings, min(settings.batch_size, 64))
+        batches = self.encoder.batches(recordings, min(settings.batch_size, LABELLED_BATCH))
         self.pretrain(method, batches, pretext, config, None, note)
         self.heads_ = method.head[1]  # type: ignore[assignment]
 

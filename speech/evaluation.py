@@ -17,13 +17,14 @@ from core.probes import label_subset
 from core.statistics import Estimate, mean_interval
 from speech.baselines import floor_features
 from speech.data import Recordings
-from speech.estimators import AudioClassifier, AudioEncoder
+from speech.estimators import LABELLED_BATCH, AudioClassifier, AudioEncoder
 from speech.probes import heard, probe_groups
 from speech.protocol import Split, split
 
 PRETRAINED, RANDOM, SCRATCH, TUNED = "pretrained", "random init", "scratch", "fine-tuned"
 RANDOM_FLOOR, SCRATCH_FLOOR = "random init + logistic regression", "from scratch"
 Say = Callable[[str], None]
+LEAST_STEPS = 60  # of a training from scratch: with fewer its batch norms have not settled and it says nothing
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,15 @@ class EvalConfig:
     Attributes:
         fractions: of the labels, rising; the first makes the main figure, since few labels are what pretraining is for.
         draws: of few labels, of random encoders and of trainings from scratch.
-        scratch_seconds: of each training from scratch with all labels, less with fewer (by the root of the fraction);
-            None gives all of them together half the pretraining's time.
+        scratch_steps: of each training from scratch with all labels, fewer with fewer labels (by the root of the fraction);
+            None gives all of them together half the spectrograms that pretraining has read, and each 60 steps at least. Steps and not
+            time, so that a busy machine does not starve the arm that pretraining is compared with.
         fine_tune: also train the pretrained encoder on the labels, for as long as one training from scratch.
     """
 
     fractions: tuple[float, ...] = (0.1, 1.0)
     draws: int = 3
-    scratch_seconds: float | None = None
+    scratch_steps: int | None = None
     fine_tune: bool = False
     seed: int = 0
 
@@ -137,6 +139,13 @@ def measure(
     return outcome
 
 
+def equal_steps(encoder: AudioEncoder) -> int:
+    """Supervised steps that read as many spectrograms as the pretraining did: its views of a batch ÷ a labelled batch."""
+    settings = encoder.recipe_
+    views = 2 if settings.method == "simclr" else 1
+    return round(encoder.steps_done() * views * settings.batch_size / min(settings.batch_size, LABELLED_BATCH))
+
+
 def _same(features: NDArray, draw: int) -> NDArray:
     """Features that are the same for every draw."""
     return features
@@ -153,11 +162,11 @@ def _supervised(
     """The same architecture trained on labels alone, with the pretext's own views; and the pretrained one trained on."""
     spent = encoder.seconds()
     weight = {fraction: fraction**0.5 for fraction in config.fractions}
-    longest = config.scratch_seconds or max(spent / 2 / (config.draws * sum(weight.values())), 2.0)
-    outcome.facts["pretraining"] = f"{encoder.steps_done()} steps in {spent:.0f} s"
-    outcome.facts["each training from scratch"] = ", ".join(
-        f"{longest * w:.1f} s with {100 * f:g} %" for f, w in weight.items()
-    )
+    longest = config.scratch_steps or equal_steps(encoder) / 2 / (config.draws * sum(weight.values()))
+    least = 1 if config.scratch_steps else LEAST_STEPS
+    steps = {fraction: max(round(longest * w), least) for fraction, w in weight.items()}
+    outcome.facts["pretraining"] = f"{encoder.steps_done()} steps of 2 × {encoder.recipe_.batch_size} in {spent:.0f} s"
+    outcome.facts["each training from scratch"] = ", ".join(f"{n} steps with {100 * f:g} %" for f, n in steps.items())
     arms = {SCRATCH: "scratch"} | ({TUNED: "all"} if config.fine_tune else {})
     target = recordings.select(test)
     for arm, tune in arms.items():
@@ -166,11 +175,7 @@ def _supervised(
             for d in range(config.draws):
                 rows = draws[fraction][d % len(draws[fraction])]
                 train = replace(
-                    encoder.recipe_.train,
-                    steps=None,
-                    minutes=longest * weight[fraction] / 60,
-                    seed=config.seed + d,
-                    log_every=10**9,
+                    encoder.recipe_.train, steps=steps[fraction], minutes=None, seed=config.seed + d, log_every=10**9
                 )
                 model = AudioClassifier(encoder, tune=tune, train=train).fit(
                     recordings.select(rows), note=lambda line: None

@@ -9,7 +9,7 @@ from speech import benchmark, probes
 from speech.benchmark import BenchConfig, bench
 from speech.estimators import AudioEncoder
 
-QUICK = BenchConfig(minutes=0.0005, seeds=1, choice_minutes=0.0005, scratch_minutes=0.0005)
+QUICK = BenchConfig(minutes=0.0005, seeds=1, choice_minutes=0.0005, scratch_steps=5)
 
 
 def silent(line):

@@ -53,8 +53,8 @@ def test_pretrain_evaluate_and_the_report(spoken, run, tmp_path, capsys):
             tmp_path / "r",
             "--draws",
             1,
-            "--scratch-minutes",
-            0.002,
+            "--scratch-steps",
+            5,
         )
         == 0
     )
@@ -116,9 +116,7 @@ def test_labels_of_test_speakers_that_training_never_saw_are_counted(spoken, run
     table.loc[last, "label"] = "unheard"
     table.to_csv(data / "metadata.csv", index=False)
     assert (
-        command(
-            "evaluate", "--run", run, "--data", data, "--out", tmp_path / "r", "--draws", 1, "--scratch-minutes", 0.002
-        )
+        command("evaluate", "--run", run, "--data", data, "--out", tmp_path / "r", "--draws", 1, "--scratch-steps", 5)
         == 0
     )
     protocol = json.loads((tmp_path / "r" / "evaluation.json").read_text())["protocol"]
