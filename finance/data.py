@@ -257,8 +257,13 @@ def examine(data: str | Path, schema: str | Path | Schema | None = None, *, labe
         )
     if len(raw) == 0:
         raise UserError("the file holds no rows", where=path)
+    digest = sha256(path)
+    if name in KNOWN and digest != KNOWN[name].sha256.get(path.name):
+        raise UserError(
+            "the file differs from the published one", where=path, mend=f"get it again from {KNOWN[name].source}"
+        )
     table = validate(raw[columns], found)
-    return Transactions(table.frame, found, table.quarantine, name, len(raw), sha256(path))
+    return Transactions(table.frame, found, table.quarantine, name, len(raw), digest)
 
 
 def validate(raw: pd.DataFrame, schema: Schema) -> Transactions:

@@ -121,10 +121,15 @@ class TransactionEncoder(PretrainedEncoder):
         last[len(table) - 1 - np.unique(table.card[::-1], return_index=True)[1]] = True
         return table.frame["entity"].to_numpy()[last], self.transform(table, last)[last]
 
+    @property
+    def device(self) -> str:
+        """Where the weights are."""
+        return str(next(self.encoder_.parameters()).device)
+
     @torch.no_grad()
     def _states(self, ragged: Ragged, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
         self.encoder_.eval()
-        device = next(self.encoder_.parameters()).device
+        device = self.device
         windows = Windows.over(ragged, wanted, self.recipe_.shape.context, EMBED_STRIDE)
         states = np.full((int(ragged.offsets[-1]), self.encoder_.dim), np.nan, dtype=np.float32)
         for at in windows.by_length(128):
@@ -207,6 +212,7 @@ class FraudScorer(OutlierMixin, BaseEstimator):
             and_past(wanted, offsets, score.memory),
             encoder.recipe_.shape.context,
             score,
+            device=encoder.device,
         )["amount"]
         past = with_past(own, offsets, score.memory)
         parts = np.column_stack([own + past, own, past])
@@ -230,6 +236,7 @@ class FraudScorer(OutlierMixin, BaseEstimator):
             encoder.recipe_.shape.context,
             encoder.recipe_.score,
             all_fields=True,
+            device=encoder.device,
         )
         return {encoder.codec_.title(key): histories.to_table(values) for key, values in found.items()}
 
