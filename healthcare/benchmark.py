@@ -55,7 +55,7 @@ def bench(only: str | None, minutes: float, out: Path, seeds: int, data: str) ->
         raise UserError("nothing to run", where="bench", mend="give minutes above 0 and seeds of 1 or more")
     if only == "smoke":
         return smoke(data)
-    config = EvaluationConfig(arms=(*OURS, *FLOORS))
+    config = EvaluationConfig(arms=(*OURS, *FLOORS), resamples=1000)
     record = Bench(out, {"minutes": minutes, "data": data, "recipe": recipe_settings(), "evaluation": asdict(config)})
     if only in (None, "published") and data == "pneumoniamnist":
         record.run("published", 0, published)

@@ -23,7 +23,7 @@ from core.training import History
 from healthcare.data import Images, plain, resized
 from healthcare.encoders import build_encoder
 from healthcare.metrics import SPECIFICITY, OperatingPoint
-from healthcare.presets import Recipe, simclr
+from healthcare.presets import Recipe, batch_for, simclr
 from healthcare.pretext import SimCLRViews, fixed_views
 from healthcare.probe import fit_probe
 from healthcare.readers import Unreadable
@@ -94,11 +94,13 @@ class ImageEncoder(PretrainedEncoder):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.train.seed)
             encoder = build_encoder(recipe.encoder, pixels.shape[1], recipe.reading.size) if len(pixels) else None
-            batches = ArrayBatches({"image": pixels}, recipe.batch, recipe.train.seed)
+            batches = ArrayBatches({"image": pixels}, batch_for(recipe, len(pixels)), recipe.train.seed)
             assert encoder is not None
             method = SimCLR(encoder, recipe.hidden, recipe.out, recipe.temperature)
             self.pretrain(method, batches, SimCLRViews(recipe.views), recipe.train, out, note)
         self.recipe_, self.channels_ = recipe, int(pixels.shape[1])
+        images = recipe.train.accumulate * min(batches.batch_size, len(pixels))  # a step
+        self.views_ = 2 * images * self.history_.steps
         return self
 
     def transform(self, X: Images | NDArray) -> NDArray[np.float32]:
@@ -133,7 +135,7 @@ class ImageEncoder(PretrainedEncoder):
         history = getattr(self, "history_", History())
         return {
             "kind": "encoder", "recipe": to_dict(self.recipe_), "channels": self.channels_,
-            "trained": {"steps": history.steps, "seconds": round(history.seconds, 1)},
+            "trained": {"steps": history.steps, "seconds": round(history.seconds, 1), "views": self.views_},
         }  # fmt: skip
 
     @classmethod
@@ -146,6 +148,7 @@ class ImageEncoder(PretrainedEncoder):
         self.recipe_, self.channels_ = from_dict(Recipe, config["recipe"]), int(config["channels"])
         self.encoder_ = build_encoder(self.recipe_.encoder, self.channels_, self.recipe_.reading.size)
         self.history_ = History(config["trained"]["steps"], config["trained"]["seconds"])
+        self.views_ = int(config["trained"]["views"])
         self.heads_ = None
 
 
@@ -166,7 +169,7 @@ class ImageClassifier(ImageEncoder):
         """A classifier, still to be fitted, that uses a fitted encoder as it is."""
         encoder._check_fitted()
         classifier = cls(encoder.recipe)
-        for name in ("recipe_", "channels_", "encoder_", "history_"):
+        for name in ("recipe_", "channels_", "encoder_", "history_", "views_"):
             setattr(classifier, name, getattr(encoder, name))
         return classifier
 

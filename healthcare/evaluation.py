@@ -55,7 +55,7 @@ class EvaluationConfig:
     headline: float = 0.1
     arms: tuple[str, ...] = ("pretrained", *FLOORS)
     supervised: SupervisedConfig = field(default_factory=SupervisedConfig)
-    resamples: int = 1000
+    resamples: int = 500
 
     def __post_init__(self) -> None:
         if self.draws < 1 or not self.fractions or self.headline not in self.fractions:
@@ -185,8 +185,7 @@ def affordable(encoder: ImageEncoder, label: NDArray[np.int64], config: Evaluati
         trials = len(supervised.rates) * min(supervised.trial_steps, supervised.steps(images))
         runs = supervised.steps(images) * (config.draws if fraction < 1 else 1)
         plan += (trials + runs) * min(supervised.batch, images)
-    views = 2 * encoder.history_.steps * encoder.recipe_.batch * encoder.recipe_.train.accumulate
-    return supervised if views >= plan else supervised.shortened(views / plan)
+    return supervised if encoder.views_ >= plan else supervised.shortened(encoder.views_ / plan)
 
 
 def _network(encoder: ImageEncoder, pretrained: bool) -> Encoder:

