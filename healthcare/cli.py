@@ -130,7 +130,7 @@ class Evaluate:
     run_: Annotated[Path, tyro.conf.arg(name="run")]
     data: str
     out: Path
-    draws: int = 5
+    draws: int = 3
     device: str = "cpu"
 
     def run(self) -> None:
