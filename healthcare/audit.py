@@ -40,7 +40,9 @@ def fingerprints(pixels: NDArray[np.float32]) -> NDArray[np.int64]:
 def across_splits(prints: NDArray[np.int64], split: NDArray[np.str_]) -> NDArray[np.bool_]:
     """Which images (N,) must go: a training image that also is a validation or test image, a validation one in test."""
     val, test = prints[split == "val"], prints[split == "test"]
-    return ((split == "train") & np.isin(prints, np.concatenate([val, test]))) | ((split == "val") & np.isin(prints, test))
+    return ((split == "train") & np.isin(prints, np.concatenate([val, test]))) | (
+        (split == "val") & np.isin(prints, test)
+    )
 
 
 def audit(

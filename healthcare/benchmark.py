@@ -76,7 +76,10 @@ def recipe_settings() -> dict:
 
 def published() -> list[Row]:
     """Figures of papers, to stand beside ours."""
-    return [row("pneumoniamnist, 100 % of labels", name, "published", MAIN, value, note=SOURCE) for name, value in PUBLISHED.items()]
+    return [
+        row("pneumoniamnist, 100 % of labels", name, "published", MAIN, value, note=SOURCE)
+        for name, value in PUBLISHED.items()
+    ]
 
 
 def labels(data: str, minutes: float, seed: int, out: Path, config: EvaluationConfig) -> list[Row]:
@@ -118,7 +121,9 @@ def smoke(data: str = "pneumoniamnist", steps: int = 80) -> int:
     started = time.monotonic()
     images = read(data)
     encoder = ImageEncoder(preset("simclr", steps=steps)).fit(images, note=lambda line: None)
-    config = EvaluationConfig(fractions=(0.1,), draws=3, arms=("pretrained", "raw_pixels", "random_init"), resamples=100)
+    config = EvaluationConfig(
+        fractions=(0.1,), draws=3, arms=("pretrained", "raw_pixels", "random_init"), resamples=100
+    )
     guesses = guess(encoder, images, config, say)
     value = {arm: float(np.mean([auroc(guesses.label, s) for s in guesses.test[arm][0.1]])) for arm in config.arms}
     losses = encoder.history_.losses
@@ -131,7 +136,9 @@ def smoke(data: str = "pneumoniamnist", steps: int = 80) -> int:
         "the loss falls": losses[-1] < losses[0],
         "pretrained beats the untrained network": value["pretrained"] > value["random_init"],
         "pretrained comes near raw pixels at least": value["pretrained"] > value["raw_pixels"] - 0.03,
-        "a saved classifier predicts as before": bool(np.allclose(classifier.predict_proba(some), again.predict_proba(some))),
+        "a saved classifier predicts as before": bool(
+            np.allclose(classifier.predict_proba(some), again.predict_proba(some))
+        ),
     }
     for name, holds in checks.items():
         say(f"{'ok  ' if holds else 'FAIL'} {name}")

@@ -129,7 +129,9 @@ def read(data: str | Path, reading: Reading | None = None) -> Images:
     images = scan(data, reading)
     if not len(images):
         raise UserError(
-            f"no usable image; {images.quarantine.summary()}", where=data, mend="see `check`, which writes quarantine.csv"
+            f"no usable image; {images.quarantine.summary()}",
+            where=data,
+            mend="see `check`, which writes quarantine.csv",
         )
     if images.audit.patients_in_two_splits:
         raise UserError(

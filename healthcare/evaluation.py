@@ -59,10 +59,14 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         if self.draws < 1 or not self.fractions or self.headline not in self.fractions:
-            raise UserError("the headline fraction is not among the fractions", where="fractions", mend="give 0.01, 0.1 and 1")
+            raise UserError(
+                "the headline fraction is not among the fractions", where="fractions", mend="give 0.01, 0.1 and 1"
+            )
         unknown = sorted(set(self.arms) - {*OURS, *FLOORS})
         if unknown or "pretrained" not in self.arms:
-            raise UserError(f"arms {self.arms} are not possible", where="arms", mend=f"choose from {', '.join((*OURS, *FLOORS))}")
+            raise UserError(
+                f"arms {self.arms} are not possible", where="arms", mend=f"choose from {', '.join((*OURS, *FLOORS))}"
+            )
 
 
 @dataclass
@@ -105,12 +109,16 @@ def conclude(encoder: ImageEncoder, images: Images, guesses: Guesses, config: Ev
             raise UserError("the answers need floors", where="arms", mend="leave the arms as they are")
         best = max(arms, key=lambda arm: metrics[arm][MAIN].value)
         difference = gain(guesses, draws["pretrained"], draws[best], config.resamples)
-        detail = f"{MAIN} at {headline:.0%} of the labels, minus that of {best.replace('_', ' ')}, the stronger of {words}"
+        detail = (
+            f"{MAIN} at {headline:.0%} of the labels, minus that of {best.replace('_', ' ')}, the stronger of {words}"
+        )
         return answer(difference, detail)
 
     answers = {
         "pretraining": against(("scratch", "random_init"), "the same network from scratch and at random init"),
-        "best_tool": against(("raw_pixels", "scratch"), "raw pixels with logistic regression and training from scratch"),
+        "best_tool": against(
+            ("raw_pixels", "scratch"), "raw pixels with logistic regression and training from scratch"
+        ),
         "labels_saved": labels_saved(curve, MAIN),
     }
     return Evaluation(
@@ -155,7 +163,12 @@ def guess(
                     fresh = partial(_network, encoder, arm == "fine_tuned")
                     if (arm, fraction) not in guesses.rates:  # chosen once, on the labels of the first draw
                         guesses.rates[arm, fraction] = choose_rate(
-                            fresh, len(images.classes), images.pixels[rows], images.label[rows], images.patient[rows], supervised
+                            fresh,
+                            len(images.classes),
+                            images.pixels[rows],
+                            images.label[rows],
+                            images.patient[rows],
+                            supervised,
                         )
                     rate = guesses.rates[arm, fraction]
                     method = fit_classifier(
@@ -172,7 +185,9 @@ def guess(
                     guesses.points[arm][fraction].append(point)
         guesses.seconds[arm] = time.monotonic() - started
         values = [np.mean([auroc(guesses.label, s) for s in guesses.test[arm][f]]) for f in config.fractions]
-        shown = ", ".join(f"{value:.3f} at {fraction:.0%}" for fraction, value in zip(config.fractions, values, strict=True))
+        shown = ", ".join(
+            f"{value:.3f} at {fraction:.0%}" for fraction, value in zip(config.fractions, values, strict=True)
+        )
         note(f"{arm.replace('_', ' ')}: {MAIN} {shown} of the labels ({guesses.seconds[arm]:.0f} s)")
     return guesses
 
@@ -195,7 +210,9 @@ def _network(encoder: ImageEncoder, pretrained: bool) -> Encoder:
     return build_encoder(encoder.recipe_.encoder, encoder.channels_, encoder.recipe_.reading.size)
 
 
-def figures(guesses: Guesses, draws: Sequence[Score], points: Sequence[OperatingPoint], samples: int) -> dict[str, Estimate]:
+def figures(
+    guesses: Guesses, draws: Sequence[Score], points: Sequence[OperatingPoint], samples: int
+) -> dict[str, Estimate]:
     """Every metric, averaged over label draws, with its interval."""
     table = {
         "auroc": interval(guesses, [on_rows(auroc, score) for score in draws], samples),
@@ -262,7 +279,9 @@ def protocol(encoder: ImageEncoder, images: Images, guesses: Guesses, config: Ev
     return {
         "images": images.counts(),
         "data sha256": images.sha256(),
-        "patients": len(np.unique(images.patient)) if images.named_patients else "not named: an image is its own patient",
+        "patients": len(np.unique(images.patient))
+        if images.named_patients
+        else "not named: an image is its own patient",
         "set aside": images.quarantine.counts() or "nothing",
         "leak audit": images.audit.json(),
         "reading": list(images.notes) or "splits as given",

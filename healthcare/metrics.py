@@ -81,7 +81,9 @@ class OperatingPoint:
     threshold: float
 
     @classmethod
-    def at_specificity(cls, target: ArrayLike, probability: ArrayLike, specificity: float = SPECIFICITY) -> OperatingPoint:
+    def at_specificity(
+        cls, target: ArrayLike, probability: ArrayLike, specificity: float = SPECIFICITY
+    ) -> OperatingPoint:
         """The lowest threshold that calls at most 1 − `specificity` of these negatives positive.
 
         Raises:

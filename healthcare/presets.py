@@ -43,7 +43,14 @@ def simclr(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0,
     Expected on PneumoniaMNIST: test auroc .949 with 10 % of the labels after 277 steps of 256 (seed 0, five label draws; about
     two minutes of one undisturbed core), raw pixels .916. `bench` gives the figures of the full length.
     """
-    train = TrainConfig(steps=steps, minutes=None if steps is not None else minutes, lr=2e-3, weight_decay=1e-4, seed=seed, device=device)
+    train = TrainConfig(
+        steps=steps,
+        minutes=None if steps is not None else minutes,
+        lr=2e-3,
+        weight_decay=1e-4,
+        seed=seed,
+        device=device,
+    )
     return Recipe("simclr", train)
 
 

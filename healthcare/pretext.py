@@ -83,7 +83,11 @@ def geometry(image: Tensor, config: ViewConfig, generator: Generator) -> Tensor:
     mirror = torch.where(uniform(0.0, 1.0) < config.flip, -1.0, 1.0)
     cos, sin = angle.cos(), angle.sin()
     theta = torch.stack(
-        [torch.stack([cos * width * mirror, -sin * height, dx], 1), torch.stack([sin * width * mirror, cos * height, dy], 1)], 1
+        [
+            torch.stack([cos * width * mirror, -sin * height, dx], 1),
+            torch.stack([sin * width * mirror, cos * height, dy], 1),
+        ],
+        1,
     )  # (B, 2, 3)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -42,7 +42,10 @@ def choose_cost(x: NDArray, label: NDArray[np.int64], groups: NDArray | None = N
         return 1e-2
     codes = np.searchsorted(classes, label)
     values = np.array(
-        [[auroc(codes[b], linear_model(x[a], label[a], costs=(c,)).predict_proba(x[b])) for a, b in pairs] for c in COSTS]
+        [
+            [auroc(codes[b], linear_model(x[a], label[a], costs=(c,)).predict_proba(x[b])) for a, b in pairs]
+            for c in COSTS
+        ]
     )  # (costs, folds)
     mean, best = values.mean(1), int(values.mean(1).argmax())
     error = values[best].std(ddof=1) / np.sqrt(len(pairs))

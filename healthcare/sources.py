@@ -41,7 +41,9 @@ def records_of(path: Path, reading: Reading, quarantine: Quarantine) -> tuple[li
     if suffix(path) == ".csv":
         return from_manifest(path, reading, quarantine)
     raise UserError(
-        "not a data set of images", where=path, mend="give an .npz file, a manifest .csv, or a folder of images by class"
+        "not a data set of images",
+        where=path,
+        mend="give an .npz file, a manifest .csv, or a folder of images by class",
     )
 
 
@@ -62,7 +64,9 @@ def from_npz(path: Path, quarantine: Quarantine) -> tuple[list[Record], bool]:
         images = arrays[f"{split}_images"]
         if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
             raise UserError(
-                f"{split}_images has shape {images.shape}", where=path, mend="give 2-D images, (N, H, W) or (N, H, W, 3)"
+                f"{split}_images has shape {images.shape}",
+                where=path,
+                mend="give 2-D images, (N, H, W) or (N, H, W, 3)",
             )
         labels = _texts(arrays.get(f"{split}_labels"), len(images), f"{split}_labels", path)
         patients = _texts(arrays.get(f"{split}_patients"), len(images), f"{split}_patients", path)
@@ -91,16 +95,22 @@ def from_folder(root: Path, reading: Reading, quarantine: Quarantine) -> list[Re
             load = partial(_contained, file, resolved, reading.limits)
             records.append(Record(str(file.relative_to(root)), load, parts[0] if parts else None, split, None))
     if not any(suffix(Path(record.where)) in SUFFIXES for record in records):
-        raise UserError("no image in the folder", where=root, mend=f"images end in {' '.join(s for s in SUFFIXES if s)}")
+        raise UserError(
+            "no image in the folder", where=root, mend=f"images end in {' '.join(s for s in SUFFIXES if s)}"
+        )
     return records
 
 
 def from_manifest(path: Path, reading: Reading, quarantine: Quarantine) -> tuple[list[Record], bool]:
     """Rows of a csv; paths are relative to its folder and may not leave it."""
     try:
-        lines = pd.read_csv(path, dtype=str, encoding="utf-8", header=None)  # with a header, pandas renames a second `path`
+        lines = pd.read_csv(
+            path, dtype=str, encoding="utf-8", header=None
+        )  # with a header, pandas renames a second `path`
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"not a readable csv: {error}", where=path, mend="give a UTF-8 csv with a header row") from error
+        raise UserError(
+            f"not a readable csv: {error}", where=path, mend="give a UTF-8 csv with a header row"
+        ) from error
     table = lines.iloc[1:].reset_index(drop=True)
     table.columns = [str(column).strip().lower() for column in lines.iloc[0]]
     if "path" not in table or table.columns.duplicated().any():
@@ -198,4 +208,6 @@ def _npz(path: Path) -> dict[str, NDArray]:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds on a damaged file
         detail = " ".join(str(error).replace(str(path), "the file").split())[:120]
-        raise UserError(f"not a readable npz: {type(error).__name__} {detail}".strip(), where=path, mend=mend) from error
+        raise UserError(
+            f"not a readable npz: {type(error).__name__} {detail}".strip(), where=path, mend=mend
+        ) from error

@@ -58,7 +58,9 @@ def generate(config: CohortConfig | None = None, seed: int = 0) -> Cohort:
     """
     config = config or CohortConfig()
     if config.images < 20:
-        raise UserError(f"{config.images} images are too few for three splits", where="--size", mend="ask for 20 or more")
+        raise UserError(
+            f"{config.images} images are too few for three splits", where="--size", mend="ask for 20 or more"
+        )
     if config.size < 16:
         raise UserError(f"{config.size} pixels are too few to hold a texture", where="size", mend="use 16 or more")
     patient = _patients(config.images, np.random.default_rng([seed, 0]))
@@ -101,7 +103,9 @@ def _patients(images: int, random: np.random.Generator) -> NDArray[np.int64]:
     return np.repeat(np.arange(images), numbers)[:images]
 
 
-def _assignment(people: int, prevalence: float, random: np.random.Generator) -> tuple[NDArray[np.bool_], NDArray[np.str_]]:
+def _assignment(
+    people: int, prevalence: float, random: np.random.Generator
+) -> tuple[NDArray[np.bool_], NDArray[np.str_]]:
     """Sick or not and the split of each patient; both classes occur in every split."""
     order = random.permutation(people)
     sick = np.zeros(people, bool)

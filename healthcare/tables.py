@@ -47,5 +47,7 @@ def written(table: pd.DataFrame, path: Path) -> Path:
         else:
             raise UserError(f"no table format '{path.suffix}'", where=path, mend="end the name in .csv or .parquet")
     except OSError as error:
-        raise UserError(f"the table could not be written: {error.strerror}", where=path, mend="give another --out") from error
+        raise UserError(
+            f"the table could not be written: {error.strerror}", where=path, mend="give another --out"
+        ) from error
     return path

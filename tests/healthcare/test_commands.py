@@ -30,7 +30,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_evaluate_writes_a_report_with_floors(folder: Path) -> None:
-    assert run("evaluate", "--run", folder / "run", "--data", folder / "data", "--out", folder / "report", "--draws", 1) == 0
+    assert (
+        run("evaluate", "--run", folder / "run", "--data", folder / "data", "--out", folder / "report", "--draws", 1)
+        == 0
+    )
     evaluation = json.loads((folder / "report" / "evaluation.json").read_text())
     assert set(evaluation["floors"]) == {"raw_pixels", "random_init", "scratch"}
     assert (folder / "report" / "report.html").stat().st_size > 10_000
@@ -69,7 +72,11 @@ def test_check_finds_leaks_and_exits_1(folder: Path, tmp_path: Path, capsys: pyt
 def test_mistakes_end_in_one_line_and_exit_code_2(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data, good = folder / "data", folder / "run"
     (tmp_path / "empty").mkdir()
-    np.savez(tmp_path / "one.npz", train_images=np.random.default_rng(0).integers(0, 255, (9, 28, 28)), train_labels=np.ones(9))
+    np.savez(
+        tmp_path / "one.npz",
+        train_images=np.random.default_rng(0).integers(0, 255, (9, 28, 28)),
+        train_labels=np.ones(9),
+    )
     mistakes = [
         ("pretrain", "--data", tmp_path / "gone.npz", "--out", tmp_path / "r", "--steps", 2),
         ("pretrain", "--data", tmp_path / "empty", "--out", tmp_path / "r", "--steps", 2),
@@ -91,7 +98,9 @@ def test_mistakes_end_in_one_line_and_exit_code_2(folder: Path, tmp_path: Path, 
         assert len(lines) == 1, arguments
 
 
-def test_an_interrupted_bench_goes_on_with_the_parts_it_has(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_interrupted_bench_goes_on_with_the_parts_it_has(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     options = ("bench", "--only", "published", "--out", tmp_path / "bench")
     assert run(*options) == 0
     results = json.loads((tmp_path / "bench" / "results.json").read_text())

@@ -98,10 +98,18 @@ def test_copies_leave_the_earlier_split_and_are_counted(tmp_path: Path, random: 
     made["val_images"][1] = made["test_images"][1]
     made["train_images"][3] = made["train_images"][2]
     images = read(save(tmp_path, made))
-    assert images.audit.surplus_copies == 4 and images.audit.copies_across_splits == 3 and images.audit.conflicting_labels == 4
+    assert (
+        images.audit.surplus_copies == 4
+        and images.audit.copies_across_splits == 3
+        and images.audit.conflicting_labels == 4
+    )
     assert len(images.rows("train")) == 10 and len(images.rows("val")) == 11 and len(images.rows("test")) == 12
     prints = {split: {p.tobytes() for p in images.pixels[images.rows(split)]} for split in ("train", "val", "test")}
-    assert not prints["train"] & prints["test"] and not prints["train"] & prints["val"] and not prints["val"] & prints["test"]
+    assert (
+        not prints["train"] & prints["test"]
+        and not prints["train"] & prints["val"]
+        and not prints["val"] & prints["test"]
+    )
     assert len(read_new(tmp_path / "data.npz")) == 36
 
 
@@ -164,7 +172,11 @@ def test_a_folder_by_class_with_and_without_splits(tmp_path: Path, random: np.ra
             for i in range(40):
                 picture(tmp_path / "given" / split / name / f"{i}.png", random)
     images = read(tmp_path / "given")
-    assert images.classes == ("ill", "well") and set(images.split) == {"train", "val", "test"} and "no validation" in images.notes[0]
+    assert (
+        images.classes == ("ill", "well")
+        and set(images.split) == {"train", "val", "test"}
+        and "no validation" in images.notes[0]
+    )
     for i in range(60):
         picture(tmp_path / "free" / ("ill" if i % 2 else "well") / f"{i}.png", random)
     (tmp_path / "free" / "ill" / "notes.txt").write_text("x")

@@ -34,7 +34,9 @@ def test_equal_seeds_give_equal_features_and_others_differ(images: Images, fitte
     assert np.abs(other.transform(images) - fitted.transform(images)).max() > 1e-3
 
 
-def test_pretraining_never_looks_at_validation_or_test_images_nor_at_labels(images: Images, fitted: ImageEncoder) -> None:
+def test_pretraining_never_looks_at_validation_or_test_images_nor_at_labels(
+    images: Images, fitted: ImageEncoder
+) -> None:
     kept = images.rows("train")
     pixels, label = images.pixels.copy(), images.label.copy()
     pixels[np.setdiff1d(np.arange(len(images)), kept)] = 0.5
@@ -67,7 +69,14 @@ def test_arrays_work_like_read_images(images: Images, fitted: ImageEncoder) -> N
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((3, 28)), np.zeros((0, 28, 28)), np.zeros((2, 28, 28)), np.full((2, 28, 28), np.nan), np.zeros((2, 28, 28, 2))]
+    "array",
+    [
+        np.zeros((3, 28)),
+        np.zeros((0, 28, 28)),
+        np.zeros((2, 28, 28)),
+        np.full((2, 28, 28), np.nan),
+        np.zeros((2, 28, 28, 2)),
+    ],
 )
 def test_unusable_arrays_stop_with_one_line(array: np.ndarray, fitted: ImageEncoder) -> None:
     with pytest.raises(UserError):

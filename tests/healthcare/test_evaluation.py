@@ -20,7 +20,10 @@ from healthcare.presets import simclr
 from healthcare.supervised import SupervisedConfig
 
 QUICK = EvaluationConfig(
-    fractions=(0.1, 1.0), draws=2, resamples=50, supervised=SupervisedConfig(least_steps=12, most_steps=12, trial_steps=10)
+    fractions=(0.1, 1.0),
+    draws=2,
+    resamples=50,
+    supervised=SupervisedConfig(least_steps=12, most_steps=12, trial_steps=10),
 )
 
 
@@ -53,7 +56,9 @@ def test_every_arm_has_every_point_of_the_curve(evaluation: Evaluation) -> None:
     assert all(0 <= row["value"] <= 1 for row in evaluation.label_curve)
 
 
-def test_the_report_is_written_and_names_no_image_and_no_path(images: Images, evaluation: Evaluation, tmp_path: Path) -> None:
+def test_the_report_is_written_and_names_no_image_and_no_path(
+    images: Images, evaluation: Evaluation, tmp_path: Path
+) -> None:
     bad = replace(images, where=np.array([f"JohnDoe{i}" for i in range(len(images))], dtype=object))
     assert bad.where[0] == "JohnDoe0"
     page = evaluation.write(tmp_path).read_text()
@@ -65,7 +70,10 @@ def test_the_report_is_written_and_names_no_image_and_no_path(images: Images, ev
 def test_equal_seeds_give_equal_figures(images: Images, encoder: ImageEncoder, evaluation: Evaluation) -> None:
     again = evaluate(encoder, images, QUICK, quiet)
     assert again.json()["label_curve"] == evaluation.json()["label_curve"]
-    assert again.json()["metrics"] == evaluation.json()["metrics"] and again.json()["floors"] == evaluation.json()["floors"]
+    assert (
+        again.json()["metrics"] == evaluation.json()["metrics"]
+        and again.json()["floors"] == evaluation.json()["floors"]
+    )
 
 
 def test_test_labels_change_no_prediction(images: Images, encoder: ImageEncoder) -> None:
@@ -152,6 +160,10 @@ def test_settings_that_make_no_sense_are_refused() -> None:
             EvaluationConfig(**change)
 
 
-def test_without_validation_images_there_is_no_threshold_and_the_rest_stands(images: Images, encoder: ImageEncoder) -> None:
-    found = evaluate(encoder, images.select(np.flatnonzero(images.split != "val")), replace(QUICK, fractions=(0.1,), draws=1), quiet)
+def test_without_validation_images_there_is_no_threshold_and_the_rest_stands(
+    images: Images, encoder: ImageEncoder
+) -> None:
+    found = evaluate(
+        encoder, images.select(np.flatnonzero(images.split != "val")), replace(QUICK, fractions=(0.1,), draws=1), quiet
+    )
     assert SENSITIVITY not in found.metrics and "auroc" in found.metrics

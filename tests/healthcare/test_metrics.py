@@ -21,14 +21,18 @@ def test_ranking_metrics_equal_scikit_learn_with_ties(random: np.random.Generato
     for _ in range(10):
         target, probability = binary(random)
         assert auroc(target, probability) == pytest.approx(roc_auc_score(target, probability[:, 1]))
-        assert average_precision(target, probability) == pytest.approx(average_precision_score(target, probability[:, 1]))
+        assert average_precision(target, probability) == pytest.approx(
+            average_precision_score(target, probability[:, 1])
+        )
 
 
 def test_more_classes_are_averaged_one_against_the_rest(random: np.random.Generator) -> None:
     target, probability = random.integers(0, 4, 200), random.dirichlet(np.ones(4), 200)
     expected = roc_auc_score(target, probability, multi_class="ovr", average="macro")
     assert auroc(target, probability) == pytest.approx(expected)
-    assert average_precision(target, probability) == pytest.approx(average_precision_score(np.eye(4)[target], probability))
+    assert average_precision(target, probability) == pytest.approx(
+        average_precision_score(np.eye(4)[target], probability)
+    )
 
 
 def test_one_class_only_has_no_auroc() -> None:

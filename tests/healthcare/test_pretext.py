@@ -41,7 +41,16 @@ def test_equal_seeds_give_equal_views_and_the_two_views_differ(image: torch.Tens
 
 @pytest.mark.parametrize("name", ["area", "rotate", "brightness", "contrast", "gamma", "noise", "blur", "erase"])
 def test_every_part_works_alone_and_differs_between_images(name: str, image: torch.Tensor) -> None:
-    strength = {"area": 0.3, "rotate": 15.0, "brightness": 0.3, "contrast": 2.0, "gamma": 2.0, "noise": 0.1, "blur": 1.0, "erase": 0.5}[name]
+    strength = {
+        "area": 0.3,
+        "rotate": 15.0,
+        "brightness": 0.3,
+        "contrast": 2.0,
+        "gamma": 2.0,
+        "noise": 0.1,
+        "blur": 1.0,
+        "erase": 0.5,
+    }[name]
     same = image[:1].expand(16, -1, -1, -1)
     out = augment(same, ViewConfig(**{**OFF.__dict__, name: strength}), generator())
     assert out.shape == same.shape and out.min() >= 0 and out.max() <= 1 and torch.isfinite(out).all()
