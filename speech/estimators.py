@@ -26,7 +26,7 @@ from core.training import TrainConfig
 from speech import augment
 from speech.data import Recordings, read
 from speech.encoders import build_encoder
-from speech.features import log_mel, normalise
+from speech.features import log_mel, normalise, one_thread
 from speech.presets import Recipe, recipe
 from speech.pretext import Labelled, LogMelViews, QuantisedFrames
 from speech.probes import COSTS, probe_groups
@@ -92,7 +92,10 @@ class AudioEncoder(PretrainedEncoder):
     def read(self, data: str | Path | Recordings) -> Recordings:
         """Recordings with log-mel (T, bands) as signals; what was read before comes back as it is."""
         settings = getattr(self, "recipe_", None) or self.settings()
-        return data if isinstance(data, Recordings) else read(data, settings.read, keep=log_mel(settings.mel))
+        if isinstance(data, Recordings):
+            return data
+        with one_thread():
+            return read(data, settings.read, keep=log_mel(settings.mel))
 
     def fit(
         self, X: str | Path | Recordings, y: object = None, *, out: str | Path | None = None, fold: int | None = None,
@@ -248,10 +251,8 @@ class AudioClassifier(PretrainedEncoder):
     def _fit_probe(self, recordings: Recordings, label: NDArray) -> None:
         """Logistic regression on frozen features, its standardisation folded into one linear layer."""
         assert self.encoder is not None
-        from threadpoolctl import threadpool_limits
-
         features = self.encoder.transform(recordings)
-        with threadpool_limits(1, user_api="blas"):  # as in speech.probes.heard
+        with one_thread():
             model = linear_model(features, label, probe_groups(recordings), COSTS)
         scale, regression = model[0], model[-1]
         weight = torch.from_numpy(regression.coef_ / scale.scale_)

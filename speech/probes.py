@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech.data import Recordings
+from speech.features import one_thread
 
 COSTS = (1e-3, 1e-2, 1e-1)  # features are many and correlated, so weak penalties never win
 
@@ -31,12 +32,9 @@ def heard(
         train, test: boolean masks or row numbers.
         groups: (N,) kept together when the penalty is chosen inside the training rows.
     """
-    from threadpoolctl import threadpool_limits
-
     from core.probes import linear
 
     inside = None if groups is None else groups[train]
-    # small matrices: several BLAS threads cost more than they bring, on a busy machine many times over
-    with threadpool_limits(1, user_api="blas"):
+    with one_thread():
         share = linear(features[train], label[train], features[test], inside, costs or COSTS)
     return np.unique(label[train])[share.argmax(1)]
