@@ -20,6 +20,7 @@ from core.errors import UserError
 from core.statistics import Estimate
 
 Row = dict[str, Any]
+FAILED = "failed"  # the metric of a test that could not be measured; it is tried again
 KEY = ("test", "data", "method", "role", "metric")
 
 
@@ -60,14 +61,15 @@ class Bench:
         part = self.out / "parts" / f"{test}-{seed}.json"
         if part.exists():
             known = json.loads(part.read_text(encoding="utf-8"))
-            if known["settings"] == json.loads(json.dumps(self.settings)):
+            failed = any(r["metric"] == FAILED for r in known["rows"])
+            if not failed and known["settings"] == json.loads(json.dumps(self.settings)):
                 self.say(f"{test}, seed {seed}: from before")
                 return known["rows"]
         started = time.monotonic()
         try:
             rows = list(work())
         except UserError as error:
-            rows = [row("", test, "ours", "failed", None, note=str(error))]
+            rows = [row("", test, "ours", FAILED, None, note=str(error))]
         minutes = (time.monotonic() - started) / 60
         rows = [{"test": test, **r, "seed": seed, "minutes": round(minutes, 2)} for r in rows]
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +81,7 @@ class Bench:
         temporary.replace(part)
         for r in rows:
             if r["role"] == "ours":
-                self.say(f"{test}, seed {seed}: {r['method']} {r['metric']} {_text(r)}  ({minutes:.1f} min)")
+                self.say(f"{test}, seed {seed}: {r['method']} {r['metric']} {shown(r)}  ({minutes:.1f} min)")
         return rows
 
     def write(self) -> Path:
@@ -150,31 +152,8 @@ def commit() -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def figures(results: Path) -> str:
-    """The markdown table of all figures in `results/*.json`: ours with a goal first, then what stands beside it."""
-    lines = [
-        "| domain | test | method | role | metric | figure [95 % interval] | goal | seeds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for path in sorted(results.glob("*.json")):
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        for r in sorted(
-            rows,
-            key=lambda r: (
-                r["test"],
-                r["metric"],
-                ("ours", "floor", "peer", "published").index(r["role"]),
-                r["method"],
-            ),
-        ):
-            goal = "" if r["goal"] is None else f"≥ {r['goal']:.3f}"
-            lines.append(
-                f"| {path.stem} | {r['test']} | {r['method']} | {r['role']} | {r['metric']} | {_text(r)} | {goal} | {r['seeds'] or ''} |"
-            )
-    return "\n".join(lines)
-
-
-def _text(r: Row) -> str:
+def shown(r: Row) -> str:
+    """The figure with its interval, or why there is none."""
     if r["value"] is None:
         return f"failed: {r['note']}"
     text = f"{r['value']:.3f}" if abs(r["value"]) >= 0.1 else f"{r['value']:.4f}"

@@ -20,25 +20,38 @@ def settings(recipe: T, changes: Sequence[str]) -> T:
     Raises:
         UserError: a change without `=`, an unknown key (the known ones are listed), or a value of the wrong type.
     """
+    tree: dict[str, Any] = {}
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
             raise UserError(f"setting '{change}' has no '='", where="--set", mend="write key=value")
-        recipe = _replace(recipe, key.strip().split("."), text.strip(), key)
-    return recipe
+        *path, last = key.strip().split(".")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise UserError(f"setting '{part}' is given whole and in part", where=key, mend="give one of them")
+        node[last] = text.strip()
+    return _changed(recipe, tree, "")
 
 
-def _replace(node: Any, path: list[str], text: str, key: str) -> Any:
+def _changed(node: Any, tree: dict[str, Any], prefix: str) -> Any:
+    """All changes of one dataclass are made at once, since some only fit together."""
     hints = typing.get_type_hints(type(node))
     names = [f.name for f in dataclasses.fields(node)]
-    if path[0] not in names:
-        raise UserError(f"unknown setting '{key}'", where="--set", mend=f"known here: {', '.join(names)}")
-    value = getattr(node, path[0])
-    if len(path) > 1:
-        if not dataclasses.is_dataclass(value):
-            raise UserError(f"setting '{path[0]}' has no parts", where=key, mend=f"write {path[0]}=value")
-        return dataclasses.replace(node, **{path[0]: _replace(value, path[1:], text, key)})
-    return dataclasses.replace(node, **{path[0]: _convert(_parse(text), hints[path[0]], key)})
+    made = {}
+    for name, change in tree.items():
+        key = prefix + name
+        if name not in names:
+            raise UserError(f"unknown setting '{key}'", where="--set", mend=f"known here: {', '.join(names)}")
+        value = getattr(node, name)
+        if not isinstance(change, dict):
+            made[name] = _convert(_parse(change), hints[name], key)
+        elif dataclasses.is_dataclass(value):
+            made[name] = _changed(value, change, f"{key}.")
+        else:
+            raise UserError(f"setting '{name}' has no parts", where=key, mend=f"write {name}=value")
+    return dataclasses.replace(node, **made)
 
 
 def _parse(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""Rewrites the README's figure table and its picture from `docs/results`: `python -m core.figures`, or `make figures`."""
+"""Rewrites the README's figure table, docs/figures.md and the picture from `docs/results`: `python -m core.figures`, or `make figures`."""
 
 from __future__ import annotations
 
@@ -6,23 +6,83 @@ import json
 import re
 from pathlib import Path
 
-from core.bench import Row, figures
+from core.bench import Row, shown
 
+HEAD = "| domain | data | method | role | metric | figure [95 % interval] | goal | seeds |\n|---|---|---|---|---|---|---|---|"
+ROLES = ("ours", "floor", "peer", "published")
+FLOORS_SHOWN = 3  # the strongest of each figure; docs/figures.md has them all
 START, END = "<!-- figures: made by make figures -->", "<!-- end of figures -->"
 COLOURS = {"ours": "#0b6e4f", "floor": "#888888", "peer": "#4059ad", "published": "#c1666b"}
 
 
+def load(results: Path) -> dict[str, list[Row]]:
+    """The record of every domain, by its name."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
+
+
+def beside(rows: list[Row], one: Row) -> list[Row]:
+    """All that was measured for the same test, data and metric, best first, ours before the others."""
+    same = [r for r in rows if all(r[k] == one[k] for k in ("test", "data", "metric")) and r["value"] is not None]
+    return sorted(same, key=lambda r: (ROLES.index(r["role"]), -r["value"]))
+
+
+def goals(rows: list[Row]) -> list[Row]:
+    """One row of ours for each figure that has a goal, in the order of the record."""
+    found: dict[tuple, Row] = {}
+    for r in rows:
+        if r["goal"] is not None and r["value"] is not None:
+            found.setdefault((r["test"], r["data"], r["metric"]), r)
+    return list(found.values())
+
+
+def _line(domain: str, r: Row) -> str:
+    goal = "" if r["goal"] is None else f"≥ {r['goal']:.3f}"
+    seeds = "" if r["role"] == "published" else r["seeds"]
+    return f"| {domain} | {r['data']} | {r['method']} | {r['role']} | {r['metric']} | {shown(r)} | {goal} | {seeds} |"
+
+
+def short_table(results: Path) -> str:
+    """Markdown: each figure with a goal, ours beside its strongest floors and what was published."""
+    lines = [HEAD]
+    for domain, rows in load(results).items():
+        for one in goals(rows):
+            group = beside(rows, one)
+            floors = [r for r in group if r["role"] == "floor"][:FLOORS_SHOWN]
+            lines += [_line(domain, r) for r in group if r["role"] != "floor" or r in floors]
+    return "\n".join(lines)
+
+
+def full_page(results: Path) -> str:
+    """Markdown: every figure of the record, failures too, with the notes."""
+    parts = [
+        "# Figures",
+        "",
+        "Made from `docs/results/` by `make figures`. Roles: ours, floors rerun here, published.",
+        "",
+    ]
+    for domain, rows in load(results).items():
+        machines = sorted({r["machine"] for r in rows if r["machine"]})
+        commits = sorted({r["commit"] for r in rows if r["commit"]})
+        parts += [f"## {domain}", "", f"Machine: {'; '.join(machines)}. Commits: {', '.join(commits)}.", ""]
+        parts.append(
+            "| test | data | method | role | metric | figure [95 % interval] | seeds | minutes a seed | note |"
+        )
+        parts.append("|---|---|---|---|---|---|---|---|---|")
+        parts += [
+            f"| {r['test']} | {r['data']} | {r['method']} | {r['role']} | {r['metric']} | {shown(r)} | {r['seeds']} | {r['minutes']} "
+            f"| {r['note'].replace('|', '/')} |"
+            for r in sorted(
+                rows, key=lambda r: (r["test"], r["data"], r["metric"], ROLES.index(r["role"]), r["method"])
+            )
+        ]
+        parts.append("")
+    return "\n".join(parts)
+
+
 def rewritten(readme: str, results: Path) -> str:
     """The README's text with the table between the two marks made anew."""
-    table = f"{START}\n{figures(results)}\n{END}"
+    table = f"{START}\n\n{short_table(results)}\n\n{END}"
     return re.sub(f"{re.escape(START)}.*?{re.escape(END)}", lambda _: table, readme, flags=re.DOTALL)
-
-
-def headline(rows: list[Row]) -> list[Row]:
-    """The first figure that has a goal, with all that stands beside it: same test, data and metric, best last."""
-    first = next(r for r in rows if r["goal"] is not None and r["value"] is not None)
-    beside = [r for r in rows if all(r[k] == first[k] for k in ("test", "data", "metric")) and r["value"] is not None]
-    return sorted(beside, key=lambda r: (r["role"] == "ours", r["value"]))
 
 
 def picture(results: Path) -> str:
@@ -31,9 +91,7 @@ def picture(results: Path) -> str:
 
     from core.report import svg
 
-    panels = {
-        path.stem: headline(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(results.glob("*.json"))
-    }
+    panels = {domain: beside(rows, goals(rows)[0])[::-1] for domain, rows in load(results).items() if goals(rows)}
     drawing = Figure(
         figsize=(10, 0.9 + 0.27 * max(map(len, panels.values())) * ((len(panels) + 1) // 2)), layout="constrained"
     )
@@ -59,4 +117,5 @@ if __name__ == "__main__":
     root = Path(__file__).parent.parent
     path = root / "README.md"
     path.write_text(rewritten(path.read_text(encoding="utf-8"), root / "docs" / "results"), encoding="utf-8")
+    (root / "docs" / "figures.md").write_text(full_page(root / "docs" / "results"), encoding="utf-8")
     (root / "docs" / "figures.svg").write_text(picture(root / "docs" / "results"), encoding="utf-8")

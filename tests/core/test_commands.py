@@ -35,6 +35,22 @@ class Recipe:
     names: tuple[str, ...] = ("a",)
 
 
+@dataclass(frozen=True)
+class Either:
+    steps: int | None = None
+    minutes: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise UserError("one of both")
+
+
+def test_changes_that_only_fit_together_are_made_together() -> None:
+    assert settings(Either(), ["steps=5", "minutes=none"]) == Either(5, None)
+    with pytest.raises(UserError, match="one of both"):
+        settings(Either(), ["steps=5"])
+
+
 def test_settings_change_nested_values_and_go_through_json() -> None:
     recipe = settings(
         Recipe(), ["inner.lr=1e-3", "pool=last", "steps=5", "causal=true", 'names=["x","y"]', "inner.betas=[0.5,1]"]
@@ -129,14 +145,14 @@ def test_a_stopped_bench_goes_on_and_failures_stay_in_the_record(tmp_path: Path)
         bench = Bench(tmp_path, {"minutes": 1}, say=lambda line: None)
         for seed in range(3):
             bench.run("t", seed, work(seed))
-    assert calls == [0, 1, 2]
+    assert calls == [0, 1, 2, 2]  # what failed is tried again
     results = json.loads(bench.write().read_text())
     ours = next(r for r in results if r["method"] == "m")
     assert ours["value"] == pytest.approx(0.85) and ours["seeds"] == 2 and ours["low"] < 0.8 and ours["goal"] == 0.75
     failed = next(r for r in results if r["metric"] == "failed")
     assert failed["value"] is None and failed["note"] == "no data"
     Bench(tmp_path, {"minutes": 2}, say=lambda line: None).run("t", 0, work(0))
-    assert calls == [0, 1, 2, 0]
+    assert calls == [0, 1, 2, 2, 0]
 
 
 def test_the_interval_over_seeds_is_never_narrower_than_one_seeds() -> None:
