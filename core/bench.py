@@ -116,6 +116,10 @@ def combine(rows: Sequence[Row]) -> Row:
     widths = [(r["high"] - r["low"]) / 3.92 for r in rows if r["low"] is not None and r["high"] is not None]
     if len(values) == 1:
         return base | {"value": values[0], "low": rows[0]["low"], "high": rows[0]["high"]}
+    if (
+        not widths and len(set(values)) == 1
+    ):  # a figure that no seed moves and no sample stands behind, such as a published one
+        return base | {"value": values[0], "low": None, "high": None}
     from scipy.stats import t
 
     within = float(np.mean(widths)) if widths else 0.0
