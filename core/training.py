@@ -23,6 +23,7 @@ from core.pretext import Pretext
 from core.resume import load_state, save_state
 from core.tokens import to_device
 
+NOTE_SECONDS = 10  # between two progress lines in a log; metrics.jsonl has every one
 TIMED_STEPS = 20  # `minutes` becomes a step count after these
 
 
@@ -149,7 +150,7 @@ def train(
     history, loss_sum, logged = History(), 0.0, 0
     generator = Generator(device=device)
     bar = _progress(steps, step)
-    started = last_save = time.monotonic()
+    started = last_save = last_note = time.monotonic()
     marks: list[float] = []
     try:
         while steps is None or step < steps:
@@ -173,7 +174,10 @@ def train(
             if step % config.log_every == 0 or step == steps:
                 seconds = spent + time.monotonic() - started
                 history.losses.append(loss_sum / logged)
-                _log(out, step, steps, loss_sum / logged, rate, seconds, result, note)
+                _log(out, step, steps, loss_sum / logged, rate, seconds, result)
+                if not sys.stderr.isatty() and (step == steps or time.monotonic() - last_note >= NOTE_SECONDS):
+                    note(f"step {step}{f'/{steps}' if steps else ''}  loss {loss_sum / logged:.4f}  {seconds:.0f} s")
+                    last_note = time.monotonic()
                 loss_sum, logged = 0.0, 0
             if out is not None and time.monotonic() - last_save > 60 * config.save_every_minutes and steps is not None:
                 save_state(out, method, optimizer, settings, step, steps, spent + time.monotonic() - started)
@@ -222,9 +226,11 @@ def _steps_left(marks: list[float], started: float, config: TrainConfig) -> int:
 
 
 def _log(
-    out: Path | None, step: int, steps: int | None, loss: float, rate: float, seconds: float, result: Out,
-    note: Callable[[str], None],
+    out: Path | None, step: int, steps: int | None, loss: float, rate: float, seconds: float, result: Out
 ) -> None:  # fmt: skip
+    """A line of metrics.jsonl."""
+    if out is None:
+        return
     row: dict[str, float | int | None] = {
         "step": step,
         "steps": steps,
@@ -235,13 +241,9 @@ def _log(
     row.update(result.logs)
     if result.embedding is not None:
         row["feature_std"] = feature_std(result.embedding)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-    if not sys.stderr.isatty():
-        of = f"/{steps}" if steps is not None else ""
-        note(f"step {step}{of}  loss {loss:.4f}  {seconds:.0f} s")
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def _progress(steps: int | None, step: int) -> Callable[[int], None]:
