@@ -126,7 +126,11 @@ def combine(rows: Sequence[Row]) -> Row:
     between = float(np.std(values, ddof=1)) / math.sqrt(len(values)) * float(t.ppf(0.975, len(values) - 1)) / 1.96
     half = 1.96 * math.hypot(within, between)
     mean = float(np.mean(values))
-    return base | {"value": mean, "low": mean - half, "high": mean + half}
+    low, high = mean - half, mean + half
+    known = [v for r in rows for v in (r["value"], r["low"], r["high"]) if v is not None]
+    if min(known) >= 0 and max(known) <= 1:  # a share: with two seeds Student's factor of 12.7 would leave its range
+        low, high = max(low, 0.0), min(high, 1.0)
+    return base | {"value": mean, "low": low, "high": high}
 
 
 def machine() -> str:

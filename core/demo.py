@@ -25,7 +25,7 @@ class Demo:
     """
 
     out: Path = Path("demo")
-    minutes: float = 0.4
+    minutes: float = 0.3
     seed: int = 0
 
     def run(self) -> None:

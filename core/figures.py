@@ -105,7 +105,8 @@ def picture(results: Path) -> str:
         if goal is not None:
             ax.axvline(goal, color="#d4a017", linewidth=1, linestyle="--")
         ax.set_yticks(range(len(rows)), [r["method"] for r in rows], fontsize=8)
-        ax.set_title(f"{domain}: {rows[0]['data']}, {rows[0]['metric']}", fontsize=9, loc="left")
+        ax.set_title(f"{domain}: {rows[0]['data']}", fontsize=9, loc="left")
+        ax.set_xlabel(rows[0]["metric"], fontsize=8)
         ax.tick_params(axis="x", labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[len(panels) :]:
