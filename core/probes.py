@@ -55,7 +55,14 @@ def linear_model(
     train_x: NDArray, train_y: ArrayLike, groups: ArrayLike | None = None,
     costs: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0), seed: int = 0,
 ):  # fmt: skip
-    """The fitted scikit-learn pipeline behind `linear`."""
+    """The fitted scikit-learn pipeline behind `linear`, on one BLAS thread: several slow small fits many times over."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        return _fitted(train_x, train_y, groups, costs, seed)
+
+
+def _fitted(train_x: NDArray, train_y: ArrayLike, groups: ArrayLike | None, costs: tuple[float, ...], seed: int):
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
