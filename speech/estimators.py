@@ -252,8 +252,7 @@ class AudioClassifier(PretrainedEncoder):
         """Logistic regression on frozen features, its standardisation folded into one linear layer."""
         assert self.encoder is not None
         features = self.encoder.transform(recordings)
-        with one_thread():
-            model = linear_model(features, label, probe_groups(recordings), COSTS)
+        model = linear_model(features, label, probe_groups(recordings), COSTS)
         scale, regression = model[0], model[-1]
         weight = torch.from_numpy(regression.coef_ / scale.scale_)
         bias = torch.from_numpy(regression.intercept_ - (regression.coef_ * scale.mean_ / scale.scale_).sum(1))

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech.data import Recordings
-from speech.features import one_thread
 
 COSTS = (1e-3, 1e-2, 1e-1)  # features are many and correlated, so weak penalties never win
 
@@ -35,6 +34,5 @@ def heard(
     from core.probes import linear
 
     inside = None if groups is None else groups[train]
-    with one_thread():
-        share = linear(features[train], label[train], features[test], inside, costs or COSTS)
+    share = linear(features[train], label[train], features[test], inside, costs or COSTS)
     return np.unique(label[train])[share.argmax(1)]
