@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from core import distributed
+from core.norms import BatchNorm
+
 
 class Head(nn.Module):
     """Base: the loss is the mean of −log p."""
@@ -20,7 +23,7 @@ class Head(nn.Module):
         raise TypeError(f"{type(self).__name__} must define log_prob")
 
     def loss(self, hidden: Tensor, target: Tensor, generator: Generator | None = None) -> Tensor:
-        return -self.log_prob(hidden, target).mean()
+        return distributed.mean(-self.log_prob(hidden, target))
 
 
 class CategoricalHead(Head):
@@ -107,8 +110,32 @@ class MixtureHead(Head):
 
     def loss(self, hidden: Tensor, target: Tensor, generator: Generator | None = None) -> Tensor:
         losses = -self.log_prob(hidden, target)
+        if not self.trim:
+            return distributed.mean(losses)
+        losses = distributed.gather(losses)  # which losses are the worst is asked of the whole batch
         keep = len(losses) - int(self.trim * len(losses))
-        return losses.topk(keep, largest=False).values.mean() if keep < len(losses) else losses.mean()
+        return losses.topk(keep, largest=False).values.mean()
+
+
+def mlp(dim: int, hidden: int, out: int, layers: int = 2, last_norm: bool = False, norm: bool = True) -> nn.Sequential:
+    """A projection or prediction head: linear layers with batch norm (over all processes) and ReLU between them.
+
+    Args:
+        dim, hidden, out: widths of the input, the inner layers and the output.
+        layers: linear layers.
+        last_norm: a batch norm without affine after the last one (SimSiam, VICReg's relatives).
+        norm: batch norms between the layers; False leaves them out, for batches that are too small for statistics.
+    """
+    parts: list[nn.Module] = []
+    for place in range(layers):
+        last = place == layers - 1
+        bias = (last and not last_norm) or not norm
+        parts.append(nn.Linear(dim if place == 0 else hidden, out if last else hidden, bias=bias))
+        if not last:
+            parts += [*([BatchNorm(hidden)] if norm else []), nn.ReLU()]
+        elif last_norm:
+            parts.append(BatchNorm(out, affine=False))
+    return nn.Sequential(*parts)
 
 
 def head_table(heads: Mapping[str, Head] | nn.ModuleDict) -> nn.ModuleDict:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core import distributed
+
 
 def nt_xent(a: Tensor, b: Tensor, temperature: float = 0.2, group: Tensor | None = None) -> Tensor:
     """Normalised temperature-scaled cross entropy (SimCLR, Chen et al. 2020).
@@ -32,7 +34,7 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float = 0.2, group: Tensor | None
 
 
 def masked_ce(logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean cross entropy over the places where `mask` holds and the target is not -100; 0 where there is none.
+    """Mean cross entropy over the places (of all processes) where `mask` holds and the target is not -100; 0 where there is none.
 
     Args:
         logits: (..., C).
@@ -43,6 +45,4 @@ def masked_ce(logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Ten
         if mask is not None:
             target = target.masked_fill(~mask, -100)
         keep = target != -100
-        if not keep.any():
-            return logits.float().sum() * 0.0
-        return F.cross_entropy(logits[keep].float(), target[keep])
+        return distributed.mean(F.cross_entropy(logits[keep].float(), target[keep], reduction="none"))

@@ -29,14 +29,23 @@ class Masked:
     """A batch, what to hide of it, and what to predict there.
 
     Attributes:
-        batch: the unmasked batch.
+        batch: what is read; the method hides what the mask says, a teacher sees all of it.
         mask: (B, T) bool to hide whole tokens, or one (B, T) per field to hide that field's value alone.
-        target: per field (B, T): class ids (-100 ignores a place) or numbers (NaN ignores it).
+        target: per field (B, T): class ids (-100 ignores a place) or numbers (NaN ignores it); (B, T, P) for the values of
+            a patch. Empty where a teacher makes the targets.
+        predict: where to predict, like `mask`; None for where the mask hides. BERT also predicts places that it left as they
+            were or replaced at random (the 10/10 of 80/10/10).
     """
 
     batch: Batch
     mask: Tensor | dict[str, Tensor]
     target: dict[str, Tensor]
+    predict: Tensor | dict[str, Tensor] | None = None
+
+    def asked(self, name: str = "") -> Tensor:
+        """(B, T) bool: where the field `name` is predicted."""
+        where = self.mask if self.predict is None else self.predict
+        return where[name] if isinstance(where, dict) else where
 
 
 @dataclass(frozen=True)
@@ -49,10 +58,15 @@ class Corrupted:
 
 @dataclass(frozen=True)
 class Pseudo:
-    """A batch with a label (B,): made up by a pretext (rotation, order), or given by a person."""
+    """A batch with labels: made up by a pretext (rotation, order, replaced values), or given by a person.
+
+    Attributes:
+        batch: what is read.
+        label: (B,) one a row, (B, T) one a token, or several tasks by name; -100 ignores a place.
+    """
 
     batch: Batch
-    label: Tensor
+    label: Tensor | dict[str, Tensor]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 from core.batches import ArrayBatches
 from core.encoders import TokenEncoder
@@ -36,6 +36,7 @@ class EventClassifier(Method):
 
     def forward(self, data: Pseudo, generator: Generator) -> Out:
         need(data, Pseudo, "the event classifier")
+        assert isinstance(data.label, Tensor)
         return Out(masked_ce(self.head(self.encoder(data.batch).x), data.label))
 
 

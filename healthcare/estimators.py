@@ -17,7 +17,7 @@ from core.batches import ArrayBatches
 from core.config import from_dict, to_dict
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
-from core.methods import SimCLR
+from core.methods import SimCLR, SimCLRConfig
 from core.probes import embed
 from core.training import History
 from healthcare.data import Images, plain, resized
@@ -96,7 +96,7 @@ class ImageEncoder(PretrainedEncoder):
             encoder = build_encoder(recipe.encoder, pixels.shape[1], recipe.reading.size) if len(pixels) else None
             batches = ArrayBatches({"image": pixels}, batch_for(recipe, len(pixels)), recipe.train.seed)
             assert encoder is not None
-            method = SimCLR(encoder, recipe.hidden, recipe.out, recipe.temperature)
+            method = SimCLR(encoder, SimCLRConfig(hidden=recipe.hidden, out=recipe.out, temperature=recipe.temperature))
             self.pretrain(method, batches, SimCLRViews(recipe.views), recipe.train, out, note)
         self.recipe_, self.channels_ = recipe, int(pixels.shape[1])
         images = recipe.train.accumulate * min(batches.batch_size, len(pixels))  # a step

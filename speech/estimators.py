@@ -18,7 +18,7 @@ from core.encoders import Encoder
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
 from core.heads import LinearHead
-from core.methods import Classifier, MaskedPrediction, Method, SimCLR
+from core.methods import Classifier, MaskedPrediction, Method, SimCLR, SimCLRConfig
 from core.pretext import Pretext
 from core.probes import embed, linear_model
 from core.tokens import Batch, Tokens
@@ -193,7 +193,7 @@ def pretext_for(settings: Recipe) -> tuple[Method, Pretext]:
     """The method, with a fresh encoder drawn from torch's generator, and the pretext that it eats."""
     encoder = build_encoder(settings.encoder, settings.mel.bands)
     if settings.method == "simclr":
-        return SimCLR(encoder, temperature=settings.temperature), LogMelViews(
+        return SimCLR(encoder, SimCLRConfig(temperature=settings.temperature)), LogMelViews(
             settings.views, settings.mel, settings.norm
         )
     heads = {"code": LinearHead(settings.encoder.dim, settings.quantiser.codes)}

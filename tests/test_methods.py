@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from core.batches import ArrayBatches, Batches, Ragged, SequenceBatches
 from core.codec import FIRST
 from core.encoders import Encoder, small_convnet
-from core.methods import MaskedPrediction, Method, SimCLR
+from core.methods import MaskedPrediction, Method, SimCLR, SimCLRConfig
 from core.pretext import Pretext
 from core.probes import embed, knn, linear
 from core.training import TrainConfig, train
@@ -99,7 +99,7 @@ def transactions(simclr: bool) -> Case:
         encoder = event_encoder(codec, Shape(dim=32, depth=1, heads=2))
         if simclr:
             encoder.pool = "mean"
-            return SimCLR(encoder, hidden=64, out=32)
+            return SimCLR(encoder, SimCLRConfig(hidden=64, out=32))
         encoder.pool = "mean"
         return MaskedPrediction(encoder, encoder.stem.heads())
 

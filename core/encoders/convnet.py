@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from core.encoders.encoder import Encoder, Pool, pool_tokens
 from core.errors import UserError
+from core.norms import ChannelNorm
 from core.tokens import Batch, Tokens
 
 
@@ -72,17 +73,6 @@ class ConvNet(Encoder):
 def _stage(inputs: int, outputs: int, norm: str) -> nn.Sequential:
     normalise = nn.BatchNorm2d(outputs) if norm == "batch" else ChannelNorm(outputs)
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), normalise, nn.ReLU(inplace=True))
-
-
-class ChannelNorm(nn.Module):
-    """Layer norm over the channels of each place alone, so that padding cannot leak through statistics."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x.movedim(1, -1)).movedim(-1, 1)
 
 
 def small_convnet(

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Generator, Tensor, nn
 
+from core.distributed import world
 from core.encoders.encoder import TokenEncoder, pool_tokens
 from core.errors import UserError
 from core.heads import Head, head_table
@@ -45,7 +46,7 @@ class Autoregressive(Method):
         for name, head in self.heads.items():
             target = data.batch[name][:, step:]
             places = seen & (~torch.isnan(target) if target.is_floating_point() else target != -100)
-            if places.any():
+            if world() > 1 or places.any():
                 part = cast(Head, head).loss(hidden[places], target[places], generator)
                 logs[f"loss_{name}"] = float(part.detach())
                 loss = loss + self.weights.get(name, 1.0) * part

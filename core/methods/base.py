@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Generator, Tensor, nn
 
+from core.distributed import world
 from core.encoders.encoder import Encoder
 from core.errors import UserError
+from core.tokens import Batch
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class Out:
 
     Attributes:
         loss: scalar, fp32.
-        logs: numbers to write beside it.
+        logs: numbers to write beside it; `usage_…` is the share, in (0, 1], of a codebook, of prototypes or of a queue
+            that is in use (perplexity ÷ size), which the collapse alarm watches.
         embedding: (B, D) features of this batch, detached, for the monitors.
     """
 
@@ -27,15 +31,25 @@ class Out:
 
 
 class Method(nn.Module):
-    """Base of all methods. `.encoder` is what is probed and exported."""
+    """Base of all methods. `.encoder` is what is probed and exported.
+
+    `batch_statistics`: its loss or its heads mix the rows of a batch (negatives, batch norm), so that several micro-batches
+    are not the same as one large batch.
+    """
 
     encoder: Encoder
+    batch_statistics: bool = False
 
     def forward(self, data: Any, generator: Generator) -> Out:
         raise TypeError(f"{type(self).__name__} must define forward")
 
     def after_step(self, progress: float) -> None:
-        """Called once per optimizer step, with the share of training done, in (0, 1]."""
+        """Called once per optimizer step, with the share of training done, in (0, 1]: the place where a teacher, a queue or a
+        centre moves."""
+
+    def start_epoch(self, epoch: int, embed_all: Callable[[], Tensor], generator: Generator) -> None:
+        """Called before the first step of each epoch; `embed_all()` gives the features (N, D) of every row, whose places are
+        the `index` of the batches."""
 
 
 def need(data: object, kind: type, method: str) -> None:
@@ -45,3 +59,14 @@ def need(data: object, kind: type, method: str) -> None:
             f"{method} needs a pretext that gives {kind.__name__}, this one gives {type(data).__name__}",
             where="method", mend="choose a pretext of the same family as the method",
         )  # fmt: skip
+
+
+def need_rows(batch: Batch, method: str, least: int = 2) -> None:
+    """Raise `UserError` where all processes together hold fewer rows than a method's negatives or statistics need."""
+    rows = len(next(iter(batch.values())))
+    if rows < least and world() == 1:
+        raise UserError(
+            f"{method} has no negatives or statistics in a batch of {rows}",
+            where="batch_size",
+            mend=f"use {least} or more",
+        )

@@ -31,5 +31,6 @@ class Classifier(Method):
 
     def forward(self, data: Pseudo, generator: Generator) -> Out:
         need(data, Pseudo, "the classifier")
+        assert isinstance(data.label, Tensor)
         features = self.encoder.embed(data.batch)
         return Out(masked_ce(self.head(features), data.label), embedding=features.detach())

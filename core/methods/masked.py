@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Generator, Tensor, nn
 
+from core.distributed import world
 from core.encoders.encoder import TokenEncoder, pool_tokens
 from core.errors import UserError
 from core.heads import Head, head_table
@@ -57,10 +58,9 @@ class MaskedPrediction(Method):
         loss: Tensor = tokens.x.float().sum() * 0.0
         logs: dict[str, float] = {}
         for name, target in data.target.items():
-            mask = data.mask[name] if isinstance(data.mask, dict) else data.mask
             known = ~torch.isnan(target) if target.is_floating_point() else target != -100
-            places = mask & known & tokens.valid()
-            if places.any():
+            places = data.asked(name) & known & tokens.valid()
+            if world() > 1 or places.any():
                 part = cast(Head, self.heads[name]).loss(tokens.x[places], target[places], generator)
                 logs[f"loss_{name}"] = float(part.detach())
                 loss = loss + self.weights.get(name, 1.0) * part

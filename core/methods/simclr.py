@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from torch import Generator
 
+from core.distributed import gather
 from core.encoders.encoder import Encoder
-from core.errors import UserError
+from core.heads import mlp
 from core.losses import nt_xent
-from core.methods.base import Method, Out, need
+from core.methods.base import Method, Out, need, need_rows
 from core.pretext import Views
+
+
+@dataclass(frozen=True)
+class SimCLRConfig:
+    """hidden, out: widths of the projection head; temperature: of the softmax over cosine similarities."""
+
+    kind: Literal["simclr"] = "simclr"
+    hidden: int = 256
+    out: int = 128
+    temperature: float = 0.2
 
 
 class SimCLR(Method):
@@ -16,25 +30,19 @@ class SimCLR(Method):
 
     Args:
         encoder: any encoder.
-        hidden, out: widths of the projection head (two layers, batch norm).
-        temperature: of the softmax over cosine similarities.
     """
 
-    def __init__(self, encoder: Encoder, hidden: int = 256, out: int = 128, temperature: float = 0.2) -> None:
-        super().__init__()
-        # imported here: it loads torchvision, which the domains without images can do without
-        from lightly.models.modules.heads import SimCLRProjectionHead
+    batch_statistics = True
 
-        self.encoder, self.temperature = encoder, temperature
-        self.projector = SimCLRProjectionHead(encoder.dim, hidden, out)
+    def __init__(self, encoder: Encoder, config: SimCLRConfig = SimCLRConfig()) -> None:
+        super().__init__()
+        self.encoder, self.config = encoder, config
+        self.projector = mlp(encoder.dim, config.hidden, config.out)
 
     def forward(self, data: Views, generator: Generator) -> Out:
         need(data, Views, "simclr")
-        first, second = data.views[:2]
-        if len(next(iter(first.values()))) < 2:
-            raise UserError(
-                "a contrastive batch of one sample has no negatives", where="batch_size", mend="use 2 or more"
-            )
-        a, b = self.encoder.embed(first), self.encoder.embed(second)  # (B, D) each
-        loss = nt_xent(self.projector(a), self.projector(b), self.temperature, data.group)
-        return Out(loss, embedding=a.detach())
+        need_rows(data.views[0], "simclr")
+        a, b = (self.encoder.embed(view) for view in data.views[:2])  # (B, D) each
+        za, zb = gather(self.projector(a)), gather(self.projector(b))
+        group = None if data.group is None else gather(data.group)
+        return Out(nt_xent(za, zb, self.config.temperature, group), embedding=a.detach())

@@ -1,0 +1,58 @@
+"""A ring buffer of rows that outlive their batch: the negatives of MoCo, the past features of small-batch SwAV."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.errors import UserError
+
+
+class Queue(nn.Module):
+    """The last `size` rows pushed, as buffers of the state, so that a resumed run has them.
+
+    It starts with random unit vectors (He et al. 2019); `fresh` tells which rows were pushed since.
+
+    Args:
+        size: rows kept; a multiple of the rows pushed at a time.
+        dim: width.
+    """
+
+    rows: Tensor
+    place: Tensor
+    pushed: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        if size < 1:
+            raise UserError(f"a queue of {size} rows", where="queue", mend="use a multiple of the batch size")
+        self.register_buffer("rows", F.normalize(torch.randn(size, dim), dim=1))
+        self.register_buffer("place", torch.tensor(0))
+        self.register_buffer("pushed", torch.tensor(0))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def fresh(self) -> Tensor:
+        """(size,) bool: rows that were pushed, not drawn."""
+        return torch.arange(len(self), device=self.rows.device) < self.pushed
+
+    @torch.no_grad()
+    def push(self, rows: Tensor) -> None:
+        """Put (N, dim) in the place of the oldest rows.
+
+        Raises:
+            UserError: the queue is no multiple of N, so that rows would be replaced before their turn.
+        """
+        if not len(rows):
+            return
+        if len(self) % len(rows):
+            raise UserError(
+                f"a queue of {len(self)} rows is no multiple of the {len(rows)} pushed at a step", where="queue",
+                mend=f"use {max(1, round(len(self) / len(rows))) * len(rows)}",
+            )  # fmt: skip
+        start = int(self.place)
+        self.rows[start : start + len(rows)] = rows.detach().to(self.rows.dtype)
+        self.place.fill_((start + len(rows)) % len(self))
+        self.pushed.copy_((self.pushed + len(rows)).clamp(max=len(self)))
