@@ -79,10 +79,10 @@ def full_page(results: Path) -> str:
     return "\n".join(parts)
 
 
-def rewritten(readme: str, results: Path) -> str:
-    """The README's text with the table between the two marks made anew."""
-    table = f"{START}\n\n{short_table(results)}\n\n{END}"
-    return re.sub(f"{re.escape(START)}.*?{re.escape(END)}", lambda _: table, readme, flags=re.DOTALL)
+def rewritten(text: str, made: str) -> str:
+    """A page's text with what stands between the two marks made anew."""
+    table = f"{START}\n\n{made}\n\n{END}"
+    return re.sub(f"{re.escape(START)}.*?{re.escape(END)}", lambda _: table, text, flags=re.DOTALL)
 
 
 def picture(results: Path) -> str:
@@ -114,9 +114,16 @@ def picture(results: Path) -> str:
     return svg(drawing) + "\n"
 
 
+def rewrite(root: Path) -> dict[Path, str]:
+    """Every page that is made from the record, with its text as it should be."""
+    from core.methods_table import table
+
+    results, docs = root / "docs" / "results", root / "docs"
+    marked = {root / "README.md": short_table(results), docs / "methods.md": table(results)}
+    pages = {path: rewritten(path.read_text(encoding="utf-8"), made) for path, made in marked.items()}
+    return pages | {docs / "figures.md": full_page(results), docs / "figures.svg": picture(results)}
+
+
 if __name__ == "__main__":
-    root = Path(__file__).parent.parent
-    path = root / "README.md"
-    path.write_text(rewritten(path.read_text(encoding="utf-8"), root / "docs" / "results"), encoding="utf-8")
-    (root / "docs" / "figures.md").write_text(full_page(root / "docs" / "results"), encoding="utf-8")
-    (root / "docs" / "figures.svg").write_text(picture(root / "docs" / "results"), encoding="utf-8")
+    for path, text in rewrite(Path(__file__).parent.parent).items():
+        path.write_text(text, encoding="utf-8")

@@ -17,7 +17,7 @@ from core.bench import Row, row
 from core.errors import UserError
 from core.monitors import feature_std, rankme
 from core.probes import knn, linear
-from core.statistics import Estimate, bootstrap, paired
+from core.statistics import bootstrap, paired
 
 PROBES = ("kNN", "linear")
 DRAWS = 400  # bootstrap samples of the test rows
@@ -125,8 +125,3 @@ def learned(rows: Sequence[Row]) -> bool:
     """Whether every gain's interval lies above zero."""
     gains = [r for r in rows if r["metric"].startswith("gain ")]
     return bool(gains) and all(r["low"] is not None and r["low"] > 0 for r in gains)
-
-
-def as_estimate(r: Row) -> Estimate:
-    """A row's figure with its interval."""
-    return Estimate(r["value"], r["low"], r["high"])
