@@ -47,7 +47,7 @@ class Check:
     """Read every image, say what is wrong and where, look for leaks; exit 1 where nothing usable is left, or on a leak.
 
     Attributes:
-        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist).
+        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist, dsb2018_nuclei_256).
         out: folder for quarantine.csv.
         size: side to which images are resized, in pixels.
     """
@@ -79,7 +79,7 @@ class Pretrain:
     """Learn from the training images without labels and write a run folder.
 
     Attributes:
-        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist).
+        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist, dsb2018_nuclei_256).
         out: the run folder; an interrupted run of the same settings goes on where it stopped.
         method: simclr (two views of an image agree).
         minutes: wall time; or
@@ -121,7 +121,7 @@ class Evaluate:
 
     Attributes:
         run_: the run folder.
-        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist).
+        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist, dsb2018_nuclei_256).
         out: folder for the report.
         draws: label draws a fraction.
         device: cpu, cuda, cuda:1, …

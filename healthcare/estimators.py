@@ -17,16 +17,16 @@ from core.batches import ArrayBatches
 from core.config import from_dict, to_dict
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
-from core.methods import SimCLR, SimCLRConfig
 from core.probes import embed
 from core.training import History
 from healthcare.data import Images, plain, resized
 from healthcare.encoders import build_encoder
 from healthcare.metrics import SPECIFICITY, OperatingPoint
-from healthcare.presets import Recipe, batch_for, simclr
-from healthcare.pretext import SimCLRViews, fixed_views
+from healthcare.methods import ImageShape, build_method
+from healthcare.presets import PRESETS, Recipe, batch_for, simclr
 from healthcare.probe import fit_probe
 from healthcare.readers import Unreadable
+from healthcare.views import fixed_views
 
 CHUNK = 512  # images that are embedded at once
 
@@ -86,21 +86,20 @@ class ImageEncoder(PretrainedEncoder):
             UserError: fewer than two training images, or a method that is not known.
         """
         recipe = self.recipe or simclr()
-        if recipe.method != "simclr":
-            raise UserError(f"no method '{recipe.method}'", where="method", mend="choose from simclr")
+        if recipe.method not in PRESETS:
+            raise UserError(f"no method '{recipe.method}'", where="method", mend=f"choose from {', '.join(PRESETS)}")
         if isinstance(X, Images):
             X = X.select(X.rows("train"))
         pixels = pixels_of(X, recipe.reading.size)
+        shape = ImageShape(int(pixels.shape[1]), recipe.reading.size, len(pixels))
+        batches = ArrayBatches({"image": pixels}, batch_for(recipe, len(pixels)), recipe.train.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.train.seed)
-            encoder = build_encoder(recipe.encoder, pixels.shape[1], recipe.reading.size) if len(pixels) else None
-            batches = ArrayBatches({"image": pixels}, batch_for(recipe, len(pixels)), recipe.train.seed)
-            assert encoder is not None
-            method = SimCLR(encoder, SimCLRConfig(hidden=recipe.hidden, out=recipe.out, temperature=recipe.temperature))
-            self.pretrain(method, batches, SimCLRViews(recipe.views), recipe.train, out, note)
-        self.recipe_, self.channels_ = recipe, int(pixels.shape[1])
+            method = build_method(recipe.objective, build_encoder(recipe.encoder, shape.channels, shape.size), shape)
+            self.pretrain(method, batches, recipe.pretext, recipe.train, out, note)
+        self.recipe_, self.channels_ = recipe, shape.channels
         images = recipe.train.accumulate * min(batches.batch_size, len(pixels))  # a step
-        self.views_ = 2 * images * self.history_.steps
+        self.views_ = round(recipe.pretext.passes * images * self.history_.steps)
         return self
 
     def transform(self, X: Images | NDArray) -> NDArray[np.float32]:

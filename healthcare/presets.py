@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from core.errors import UserError
+from core.methods import SimCLRConfig
 from core.training import TrainConfig
 from healthcare.data import Reading
 from healthcare.encoders import EncoderConfig
-from healthcare.pretext import ViewConfig
+from healthcare.methods import Objective, Pretext
+from healthcare.views import ImageViews
 
 
 @dataclass(frozen=True)
@@ -17,22 +19,21 @@ class Recipe:
     """Everything that a pretraining run is made of.
 
     Attributes:
-        method: its name; only simclr so far.
-        batch: images a step; every other image of it is a negative. None: a sixteenth of the training images, 64 to 256, since
-            few images in large batches are few steps.
-        temperature, hidden, out: of the contrastive loss and the projection head.
+        method: the preset's name.
+        objective: the method's own settings.
+        pretext: what it learns from: views, hidden patches, damage to repair, puzzles.
+        batch: images a step; for many methods every other image of it is a negative. None: a sixteenth of the training images,
+            64 to 256, since few images in large batches are few steps.
         crop: features are averaged over an image and four crops of this share of its sides; 1 is the image alone.
     """
 
     method: str
+    objective: Objective
     train: TrainConfig
-    reading: Reading = field(default_factory=Reading)
+    pretext: Pretext = field(default_factory=ImageViews)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    views: ViewConfig = field(default_factory=ViewConfig)
+    reading: Reading = field(default_factory=Reading)
     batch: int | None = None
-    temperature: float = 0.2
-    hidden: int = 256
-    out: int = 128
     crop: float = 0.875
 
 
@@ -51,7 +52,7 @@ def simclr(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0,
         seed=seed,
         device=device,
     )
-    return Recipe("simclr", train)
+    return Recipe("simclr", SimCLRConfig(), train)
 
 
 PRESETS: dict[str, Callable[..., Recipe]] = {"simclr": simclr}

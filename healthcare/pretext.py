@@ -1,154 +1,24 @@
-"""Views of an image for contrastive methods: drawn for a whole batch at once, each image with parameters of its own.
+"""What a batch of images is turned into for each family of methods, one frozen dataclass each: the settings and the work in one.
 
-Mild on purpose: no hue (grey images have none) and by default no flip, since left and right matter in a chest.
+Views stand in `healthcare.views`; here is what hides, damages or reorders an image.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import torch
-import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Generator
 
-from core.pretext import Pseudo, Views
+from core.pretext import Pseudo
 from core.tokens import Batch
-
-
-@dataclass(frozen=True)
-class ViewConfig:
-    """How far a view may be from its image.
-
-    Attributes:
-        area: smallest share of the image that a crop keeps; the largest is 1.
-        stretch: largest ratio between the two sides of a crop.
-        rotate: largest turn to either side, in degrees.
-        flip: probability of a left-right flip.
-        brightness: largest shift of all grey values, which lie in [0, 1].
-        contrast, gamma: largest factor, and its inverse the smallest.
-        noise: largest standard deviation of added noise.
-        blur: largest share of a 3×3 mean that is mixed in.
-        erase: probability that a rectangle is replaced by the image's mean.
-    """
-
-    area: float = 0.3
-    stretch: float = 1.33
-    rotate: float = 15.0
-    flip: float = 0.0
-    brightness: float = 0.15
-    contrast: float = 1.6
-    gamma: float = 1.4
-    noise: float = 0.05
-    blur: float = 1.0
-    erase: float = 0.25
-
-
-@dataclass(frozen=True)
-class SimCLRViews:
-    """The pretext: two views of every image of a batch `{"image": (B, C, H, W)}`."""
-
-    config: ViewConfig = ViewConfig()
-
-    def __call__(self, batch: Batch, generator: Generator) -> Views:
-        image = batch["image"]
-        both = augment(torch.cat([image, image]), self.config, generator)
-        first, second = both.chunk(2)
-        return Views([{"image": first}, {"image": second}])
+from healthcare.views import ViewConfig, augment
 
 
 @dataclass(frozen=True)
 class Labelled:
     """Augmented images with their labels, for a classifier trained from scratch or further."""
 
-    config: ViewConfig = ViewConfig()
+    view: ViewConfig = field(default_factory=ViewConfig)
 
     def __call__(self, batch: Batch, generator: Generator) -> Pseudo:
-        return Pseudo({"image": augment(batch["image"], self.config, generator)}, batch["label"])
-
-
-def augment(image: Tensor, config: ViewConfig, generator: Generator) -> Tensor:
-    """(B, C, H, W) in [0, 1] to the same shape and range, changed in place and in grey values."""
-    return intensity(geometry(image, config, generator), config, generator)
-
-
-def geometry(image: Tensor, config: ViewConfig, generator: Generator) -> Tensor:
-    """Crop, stretch, turn and flip (B, C, H, W) by one resampling; outside the image its border goes on."""
-    uniform = _uniform(image, generator)
-    area, stretch = uniform(config.area, 1.0), uniform(-1.0, 1.0) * math.log(config.stretch) / 2
-    half = area.sqrt()
-    width, height = (half * stretch.exp()).clamp(max=1.0), (half * (-stretch).exp()).clamp(max=1.0)
-    dx, dy = uniform(-1.0, 1.0) * (1 - width), uniform(-1.0, 1.0) * (1 - height)
-    angle = uniform(-1.0, 1.0) * math.radians(config.rotate)
-    mirror = torch.where(uniform(0.0, 1.0) < config.flip, -1.0, 1.0)
-    cos, sin = angle.cos(), angle.sin()
-    theta = torch.stack(
-        [
-            torch.stack([cos * width * mirror, -sin * height, dx], 1),
-            torch.stack([sin * width * mirror, cos * height, dy], 1),
-        ],
-        1,
-    )  # (B, 2, 3)
-    grid = F.affine_grid(theta, list(image.shape), align_corners=False)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def fixed_views(image: Tensor, side: float) -> list[Tensor]:
-    """(B, C, H, W) itself and four crops of it, one from each corner, `side` of its width and height, at the same size.
-
-    What a network says of a patient should not hang on how the image was framed: its answers over these are averaged, which
-    moved the test auroc of every network on PneumoniaMNIST up by about .01. Equal for all images, so nothing is random.
-    """
-    views = [image]
-    for x, y in ((-1, -1), (1, -1), (-1, 1), (1, 1)) if side < 1 else ():
-        theta = torch.tensor([[side, 0, x * (1 - side)], [0, side, y * (1 - side)]], device=image.device)
-        grid = F.affine_grid(theta.expand(len(image), 2, 3), list(image.shape), align_corners=False)
-        views.append(F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False))
-    return views
-
-
-def intensity(image: Tensor, config: ViewConfig, generator: Generator) -> Tensor:
-    """Erase, blur, contrast, brightness, gamma and noise on (B, C, H, W); the result stays in [0, 1]."""
-    uniform = _uniform(image, generator)
-    mean = image.mean((1, 2, 3), keepdim=True)
-    x = image
-    if config.erase:
-        x = torch.where(_rectangles(x, config.erase, generator), mean, x)
-    if config.blur:
-        smooth = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
-        x = torch.lerp(x, smooth, _wide(uniform(0.0, config.blur)))
-    contrast = _wide((uniform(-1.0, 1.0) * math.log(config.contrast)).exp())
-    x = (x - mean) * contrast + mean + _wide(uniform(-config.brightness, config.brightness))
-    if config.gamma != 1:  # before the noise: a power has no derivative trouble here, but negative values have no power
-        x = x.clamp(1e-4, 1).pow(_wide((uniform(-1.0, 1.0) * math.log(config.gamma)).exp()))
-    if config.noise:
-        x = x + torch.randn(x.shape, generator=generator, device=x.device) * _wide(uniform(0.0, config.noise))
-    return x.clamp(0, 1)
-
-
-def _rectangles(image: Tensor, probability: float, generator: Generator) -> Tensor:
-    """(B, 1, H, W) bool: a rectangle of a fifth to a half of each side, in a share of the images."""
-    uniform = _uniform(image, generator)
-    height, width = image.shape[2:]
-    rows, columns = torch.arange(height, device=image.device), torch.arange(width, device=image.device)
-
-    def span(places: Tensor, length: int) -> Tensor:
-        extent = uniform(0.2, 0.5) * length
-        start = uniform(0.0, 1.0) * (length - extent)
-        return (places >= start[:, None]) & (places < (start + extent)[:, None])
-
-    chosen = uniform(0.0, 1.0) < probability
-    return (span(rows, height)[:, :, None] & span(columns, width)[:, None, :] & chosen[:, None, None])[:, None]
-
-
-def _uniform(image: Tensor, generator: Generator):
-    """A function that draws (B,) numbers between two bounds."""
-
-    def draw(low: float, high: float) -> Tensor:
-        return torch.rand(len(image), generator=generator, device=image.device) * (high - low) + low
-
-    return draw
-
-
-def _wide(values: Tensor) -> Tensor:
-    return values[:, None, None, None]
+        return Pseudo({"image": augment(batch["image"], self.view, generator)}, batch["label"])

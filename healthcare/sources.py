@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from core.errors import UserError
 from core.quarantine import Quarantine
 from healthcare.data import Reading, Record, plain
+from healthcare.nuclei import KEYS, records_of_nuclei
 from healthcare.readers import SUFFIXES, Limits, Unreadable, read_image, suffix
 
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}  # fmt: skip
 COLUMNS = ("path", "patient_id", "label", "split")
+KINDS = ("images", "labels", "patients", "masks", "split")  # what an npz may hold for us; the rest is not decoded
 NPZ_BYTES = 8_000_000_000  # decoded size of one array
 
 
@@ -49,9 +51,11 @@ def records_of(path: Path, reading: Reading, quarantine: Quarantine) -> tuple[li
 
 def from_npz(path: Path, quarantine: Quarantine) -> tuple[list[Record], bool]:
     """Arrays `{split}_images` (N, H, W) or (N, H, W, 3), `{split}_labels` (N,) or (N, 1), and, beyond MedMNIST's own
-    keys, `{split}_patients` (N,); at least one split.
+    keys, `{split}_patients` (N,); at least one split. Or, for nuclei, `images`, `instance_masks` and `split`.
     """
     arrays = _npz(path)
+    if KEYS <= set(arrays):
+        return records_of_nuclei(arrays), True
     splits = [name for name in ("train", "val", "test") if f"{name}_images" in arrays]
     if not splits:
         raise UserError(
@@ -202,7 +206,7 @@ def _npz(path: Path) -> dict[str, NDArray]:
         if largest > NPZ_BYTES:
             raise UserError(f"an array of {largest} bytes is too large", where=path, mend="split it")
         with np.load(path, allow_pickle=False) as arrays:
-            wanted = [key for key in arrays.files if key.rpartition("_")[2] in ("images", "labels", "patients")]
+            wanted = [key for key in arrays.files if key.rpartition("_")[2] in KINDS]
             return {key: arrays[key] for key in wanted} or {key: np.empty(0) for key in arrays.files}
     except UserError:
         raise

@@ -14,7 +14,8 @@ from core.encoders import Encoder
 from core.methods import Classifier
 from core.tokens import to_device
 from core.training import TrainConfig, train
-from healthcare.pretext import Labelled, ViewConfig, fixed_views
+from healthcare.pretext import Labelled
+from healthcare.views import ViewConfig, fixed_views
 
 MILD = ViewConfig(area=0.7, brightness=0.1, contrast=1.3, gamma=1.2, noise=0.02, blur=0.3, erase=0.0)
 

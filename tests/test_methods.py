@@ -181,7 +181,7 @@ def prepared(settings, batches: Batches, recordings, known: NDArray) -> Callable
 
 
 def images() -> Case:
-    from healthcare.pretext import SimCLRViews
+    from healthcare.views import ImageViews
     from healthcare.synthetic import CohortConfig, generate
 
     cohort = generate(CohortConfig(images=900))
@@ -190,7 +190,7 @@ def images() -> Case:
     return Case(
         lambda: SimCLR(small_convnet(1, 24)),
         batches,
-        SimCLRViews(),
+        ImageViews(),
         separation(batches, cohort.label, known),
         steps=100,
     )

@@ -13,7 +13,7 @@ from core.probes import linear_model
 from healthcare import ImageClassifier, ImageEncoder, Images
 from healthcare.encoders import EncoderConfig
 from healthcare.estimators import _as_layer
-from healthcare.presets import Recipe, preset, simclr
+from healthcare.presets import preset, simclr
 
 TINY = replace(simclr(steps=6), batch=32, encoder=EncoderConfig(width=8))
 
@@ -102,7 +102,7 @@ def test_an_unfitted_encoder_says_so(images: Images) -> None:
     with pytest.raises(UserError, match="no method 'magic'"):
         preset("magic")
     with pytest.raises(UserError, match="no method"):
-        ImageEncoder(Recipe("magic", TINY.train)).fit(images)
+        ImageEncoder(replace(TINY, method="magic")).fit(images)
 
 
 def test_the_linear_layer_equals_scikit_learn(random: np.random.Generator) -> None:

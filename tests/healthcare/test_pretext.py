@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from healthcare.pretext import Labelled, SimCLRViews, ViewConfig, augment, fixed_views, geometry
+from healthcare.pretext import Labelled
+from healthcare.views import ImageViews, ViewConfig, augment, fixed_views, geometry
 
 OFF = ViewConfig(
     area=1.0, stretch=1.0, rotate=0.0, flip=0.0, brightness=0.0, contrast=1.0, gamma=1.0, noise=0.0, blur=0.0, erase=0.0
@@ -31,9 +32,9 @@ def test_flip_alone_mirrors_left_and_right(image: torch.Tensor) -> None:
 
 
 def test_equal_seeds_give_equal_views_and_the_two_views_differ(image: torch.Tensor) -> None:
-    first = SimCLRViews()({"image": image}, generator(1))
-    again = SimCLRViews()({"image": image}, generator(1))
-    other = SimCLRViews()({"image": image}, generator(2))
+    first = ImageViews()({"image": image}, generator(1))
+    again = ImageViews()({"image": image}, generator(1))
+    other = ImageViews()({"image": image}, generator(2))
     a, b = (view["image"] for view in first.views)
     assert torch.equal(a, again.views[0]["image"]) and torch.equal(b, again.views[1]["image"])
     assert not torch.equal(a, other.views[0]["image"]) and (a - b).abs().mean() > 0.01
