@@ -39,6 +39,20 @@ class Stem(nn.Module):
         raise TypeError(f"{type(self).__name__} must define layout")
 
 
+class ValueStem(Stem):
+    """A stem each of whose tokens stands for values that it alone holds: what a masked autoencoder restores.
+
+    `values(batch) -> (B, T, size)`: those values, NaN where one is padding. `stem(batch, {key: mask})` hides them, with a (B, T)
+    bool, before any token looks at its neighbours.
+    """
+
+    key: str
+    size: int
+
+    def values(self, batch: Batch) -> Tensor:
+        raise TypeError(f"{type(self).__name__} must define values")
+
+
 class Trunk(nn.Module):
     """`trunk(tokens) -> Tokens` of width `dim`; `causal`: no token sees a later one."""
 
@@ -53,13 +67,16 @@ class Trunk(nn.Module):
 
 
 def pool_tokens(tokens: Tokens, pool: Pool) -> Tensor:
-    """One vector a row: (B, D), or (B, 2D) for `mean_max`. Padding takes no part; a row of padding alone gives zeros."""
+    """One vector a row: (B, D), or (B, 2D) for `mean_max`. Padding takes no part; a row of padding alone gives zeros.
+
+    Means are taken in fp32, since a sum over many tokens is more than half precision holds.
+    """
     valid = tokens.valid()[..., None]
-    x = tokens.x
+    x = tokens.x.masked_fill(~valid, 0.0)
     if pool == "last":
         place = (valid[..., 0].sum(1) - 1).clamp(min=0)
-        return x[torch.arange(len(x), device=x.device), place]
-    mean = (x * valid).sum(1) / valid.sum(1).clamp(min=1)
+        return x[torch.arange(x.shape[0], device=x.device), place]
+    mean = (x.float().sum(1) / valid.sum(1).clamp(min=1)).to(x.dtype)
     if pool == "mean":
         return mean
     highest = x.masked_fill(~valid, float("-inf")).amax(1)
