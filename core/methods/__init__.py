@@ -1,32 +1,61 @@
 """Self-supervised methods, one a file, each written once and serving every domain whose pretext gives what it eats."""
 
-from core.methods.autoregressive import Autoregressive
+from core.methods.autoregressive import Autoregressive, AutoregressiveConfig
 from core.methods.barlow import BarlowConfig, BarlowTwins
 from core.methods.base import Method, Out
 from core.methods.byol import BYOL, BYOLConfig
 from core.methods.classifier import Classifier
-from core.methods.masked import MaskedPrediction
+from core.methods.cpc import CPC, CPCConfig
+from core.methods.data2vec import Data2Vec, Data2VecConfig
+from core.methods.deepcluster import DeepCluster, DeepClusterConfig
+from core.methods.denoise import DenoiseConfig, DenoisingAutoencoder
+from core.methods.dino import DINO, DINOConfig
+from core.methods.mae import MAEConfig, MaskedAutoencoder
+from core.methods.masked import MaskedConfig, MaskedPrediction
 from core.methods.moco import MoCo, MoCoConfig
+from core.methods.puzzle import PretextClassifier, PuzzleConfig
 from core.methods.simclr import SimCLR, SimCLRConfig
 from core.methods.simsiam import SimSiam, SimSiamConfig
+from core.methods.swav import SwAV, SwAVConfig
+from core.methods.vae import VAEConfig, VariationalAutoencoder
 from core.methods.vicreg import VICReg, VICRegConfig
 
 __all__ = [
     "Autoregressive",
+    "AutoregressiveConfig",
     "BYOL",
     "BYOLConfig",
     "BarlowConfig",
     "BarlowTwins",
+    "CPC",
+    "CPCConfig",
     "Classifier",
+    "DINO",
+    "DINOConfig",
+    "Data2Vec",
+    "Data2VecConfig",
+    "DeepCluster",
+    "DeepClusterConfig",
+    "DenoiseConfig",
+    "DenoisingAutoencoder",
+    "MAEConfig",
+    "MaskedAutoencoder",
+    "MaskedConfig",
     "MaskedPrediction",
     "Method",
     "MoCo",
     "MoCoConfig",
     "Out",
+    "PretextClassifier",
+    "PuzzleConfig",
     "SimCLR",
     "SimCLRConfig",
     "SimSiam",
     "SimSiamConfig",
+    "SwAV",
+    "SwAVConfig",
+    "VAEConfig",
     "VICReg",
     "VICRegConfig",
+    "VariationalAutoencoder",
 ]

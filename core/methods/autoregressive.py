@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from dataclasses import dataclass
+from typing import Literal, cast
 
-import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
-from core.distributed import world
+from core.decoders import field_losses
 from core.encoders.encoder import TokenEncoder, pool_tokens
 from core.errors import UserError
 from core.heads import Head, head_table
 from core.methods.base import Method, Out, need
 from core.pretext import Shifted
+
+
+@dataclass(frozen=True)
+class AutoregressiveConfig:
+    """Next-step prediction has no settings of its own: the pretext says how far ahead."""
+
+    kind: Literal["next"] = "next"
 
 
 class Autoregressive(Method):
@@ -34,20 +41,16 @@ class Autoregressive(Method):
         self.encoder: TokenEncoder = encoder
         self.heads = head_table(heads)
         self.weights = weights or {}
+        self.batch_statistics = any(cast(Head, head).batch_statistics for head in self.heads.values())
 
     def forward(self, data: Shifted, generator: Generator) -> Out:
         need(data, Shifted, "next-step prediction")
         tokens = self.encoder(data.batch)
-        step = data.horizon
-        seen = tokens.valid()[:, step:] & tokens.valid()[:, : tokens.x.shape[1] - step]
-        hidden = tokens.x[:, : tokens.x.shape[1] - step]
-        loss: Tensor = tokens.x.float().sum() * 0.0
-        logs: dict[str, float] = {}
-        for name, head in self.heads.items():
-            target = data.batch[name][:, step:]
-            places = seen & (~torch.isnan(target) if target.is_floating_point() else target != -100)
-            if world() > 1 or places.any():
-                part = cast(Head, head).loss(hidden[places], target[places], generator)
-                logs[f"loss_{name}"] = float(part.detach())
-                loss = loss + self.weights.get(name, 1.0) * part
+        time, step = tokens.x.shape[1], data.horizon
+        if step < 1:
+            raise UserError(f"a horizon of {step} predicts what is seen", where="horizon", mend="use 1 or more")
+        now = max(time - step, 0)  # places that have a later one to predict
+        seen = tokens.valid()[:, step:] & tokens.valid()[:, :now]
+        target = {name: data.batch[name][:, step:] for name in self.heads}
+        loss, logs = field_losses(self.heads, self.weights, tokens.x[:, :now], target, seen, generator)
         return Out(loss, logs, pool_tokens(tokens, "last").detach())

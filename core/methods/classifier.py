@@ -1,18 +1,18 @@
-"""A classifier on top of an encoder: supervised from scratch, fine-tuning on few labels, and pretext labels alike."""
+"""A classifier on top of an encoder: supervised from scratch, or fine-tuned on few labels."""
 
 from __future__ import annotations
 
-from torch import Generator, Tensor, nn
+from typing import cast
+
+from torch import Tensor, nn
 
 from core.encoders.encoder import Encoder
-from core.losses import masked_ce
-from core.methods.base import Method, Out, need
-from core.pretext import Pseudo
+from core.methods.puzzle import PretextClassifier, PuzzleConfig
 from core.tokens import Batch
 
 
-class Classifier(Method):
-    """Eats `Pseudo`; a label of -100 is ignored.
+class Classifier(PretextClassifier):
+    """Eats `Pseudo` with one label a row, given by a person; -100 is ignored.
 
     Args:
         encoder: any encoder, trained further unless its parameters are frozen.
@@ -21,16 +21,13 @@ class Classifier(Method):
     """
 
     def __init__(self, encoder: Encoder, classes: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(encoder.dim, classes))
+        super().__init__(encoder, PuzzleConfig(classes=(("label", classes),), dropout=dropout))
+
+    @property
+    def head(self) -> nn.Sequential:
+        """Dropout and the linear layer."""
+        return cast(nn.Sequential, self.heads["label"])
 
     def logits(self, batch: Batch) -> Tensor:
         """(B, classes)."""
         return self.head(self.encoder.embed(batch)).float()
-
-    def forward(self, data: Pseudo, generator: Generator) -> Out:
-        need(data, Pseudo, "the classifier")
-        assert isinstance(data.label, Tensor)
-        features = self.encoder.embed(data.batch)
-        return Out(masked_ce(self.head(features), data.label), embedding=features.detach())
