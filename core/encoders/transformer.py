@@ -26,7 +26,8 @@ class TransformerConfig:
         mlp: hidden width of a block's feed-forward part, in multiples of `dim`.
         dropout: after attention, feed-forward and the summed input.
         causal: a token sees itself and earlier ones only. Padding must then stand on the right.
-        position: how a token's place is added to its input.
+        position: how a token's place is added to its input: a learned vector, sines and cosines of the place, or of its
+            coordinates on the tokens' grid (`grid`; as in MAE, He et al. 2021).
         max_length: places that a learned table holds.
     """
 
@@ -36,7 +37,7 @@ class TransformerConfig:
     mlp: float = 4.0
     dropout: float = 0.0
     causal: bool = False
-    position: Literal["learned", "sinusoidal", "none"] = "learned"
+    position: Literal["learned", "sinusoidal", "grid", "none"] = "learned"
     max_length: int = 512
 
     def __post_init__(self) -> None:
@@ -52,6 +53,18 @@ def sinusoids(position: Tensor, dim: int) -> Tensor:
     rate = torch.exp(-math.log(10_000.0) * torch.arange(half, device=position.device) / half)
     angle = position[..., None].float() * rate
     return torch.cat([angle.sin(), angle.cos()], -1)[..., :dim]
+
+
+def grid_sinusoids(position: Tensor, grid: tuple[int, ...], dim: int) -> Tensor:
+    """Sines and cosines of each place's coordinates, every axis with its share of the width: (B, T) -> (B, T, dim).
+
+    Places count row by row, so that the length of the first axis, which padding makes longer, does not matter.
+    """
+    parts, width = [], dim // len(grid)
+    for side in reversed(grid[1:]):
+        parts.append(sinusoids(position % side, width))
+        position = position // side
+    return torch.cat([sinusoids(position, dim - width * len(parts)), *reversed(parts)], -1)
 
 
 class Block(nn.Module):
@@ -96,14 +109,16 @@ class Transformer(Trunk):
     def _start(self, tokens: Tokens) -> tuple[Tensor, Tensor | None]:
         x = tokens.x
         if self.place is not None:
-            if x.shape[1] > self.config.max_length:
+            places = math.prod(tokens.grid) if tokens.grid else x.shape[1]  # of a grid, only some tokens may be here
+            if places > self.config.max_length:
                 raise UserError(
-                    f"a sequence of {x.shape[1]} tokens is longer than the {self.config.max_length} learned places",
+                    f"a sequence of {places} tokens is longer than the {self.config.max_length} learned places",
                     where="max_length", mend="raise max_length or use position='sinusoidal'",
                 )  # fmt: skip
             x = x + self.place(tokens.positions())
-        elif self.config.position == "sinusoidal":
-            x = x + sinusoids(tokens.positions(), self.dim).to(x.dtype)
+        elif self.config.position != "none":
+            grid = (tokens.grid if self.config.position == "grid" else None) or (x.shape[1],)
+            x = x + grid_sinusoids(tokens.positions(), grid, self.dim).to(x.dtype)
         # a causal trunk needs no padding mask: padding stands on the right, where no real token looks
         seen = None
         if tokens.pad is not None and not self.config.causal:

@@ -1,24 +1,54 @@
 """Masked prediction (BERT, Devlin et al. 2018): hide some values, predict them from the rest.
 
 One class for transactions (fields, numbers through a mixture density), items (BERT4Rec) and quantised audio frames
-(BEST-RQ, Chiu et al. 2022): the mask says what is hidden, the target what was there, the heads how likely it is.
+(BEST-RQ, Chiu et al. 2022): the mask says what is hidden, the target what was there, the heads how likely it is. BERT's
+80/10/10 is `core.masking.bert`: it says where to predict, beside what to hide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from dataclasses import dataclass
+from typing import Literal, cast
 
 import torch
 from torch import Generator, Tensor, nn
 
-from core.distributed import world
-from core.encoders.encoder import TokenEncoder, pool_tokens
+from core.encoders.encoder import Encoder, TokenEncoder, pool_tokens
 from core.errors import UserError
 from core.heads import Head, head_table
 from core.methods.base import Method, Out, need
 from core.pretext import Masked
 from core.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class MaskedConfig:
+    """Masked prediction has no settings of its own: the pretext says what is hidden."""
+
+    kind: Literal["masked"] = "masked"
+
+
+def need_tokens(encoder: Encoder, method: str) -> TokenEncoder:
+    """The encoder, if it has tokens to mask; else raise `UserError`."""
+    if not isinstance(encoder, TokenEncoder):
+        raise UserError(f"{method} needs an encoder of tokens", where="encoder", mend="use a stem and a Transformer")
+    return encoder
+
+
+def masked_tokens(encoder: TokenEncoder, data: Masked, token: Tensor) -> Tokens:
+    """What the trunk reads: the stem's tokens, those of a (B, T) mask replaced by `token` (D,); a mask by field is the stem's to
+    apply."""
+    if isinstance(data.mask, dict):
+        tokens = encoder.stem(data.batch, data.mask)
+        return tokens.with_x(tokens.x + 0.0 * token.to(tokens.x.dtype))  # DDP wants every parameter to have a gradient
+    tokens = encoder.stem(data.batch)
+    if data.mask.shape != tokens.x.shape[:2]:
+        raise UserError(
+            f"a mask of {tuple(data.mask.shape)} for {tuple(tokens.x.shape[:2])} tokens", where="mask",
+            mend="draw it from the stem's layout",
+        )  # fmt: skip
+    return tokens.with_x(torch.where(data.mask[..., None], token.to(tokens.x.dtype), tokens.x))
 
 
 class MaskedPrediction(Method):
@@ -31,37 +61,24 @@ class MaskedPrediction(Method):
     """
 
     def __init__(
-        self, encoder: TokenEncoder, heads: Mapping[str, Head] | nn.ModuleDict, weights: dict[str, float] | None = None
+        self, encoder: Encoder, heads: Mapping[str, Head] | nn.ModuleDict, weights: dict[str, float] | None = None
     ) -> None:
         super().__init__()
-        if not isinstance(encoder, TokenEncoder):
-            raise UserError(
-                "masked prediction needs an encoder of tokens", where="encoder", mend="use a stem and a Transformer"
-            )
-        self.encoder: TokenEncoder = encoder
+        self.encoder: TokenEncoder = need_tokens(encoder, "masked prediction")
         self.heads = head_table(heads)
         self.weights = weights or {}
-        self.mask_token = nn.Parameter(torch.randn(encoder.stem.dim) * 0.02)
-
-    def hidden(self, data: Masked) -> Tokens:
-        """Hidden states (B, T, D) of the masked batch."""
-        if isinstance(data.mask, dict):
-            tokens = self.encoder.stem(data.batch, data.mask)
-        else:
-            tokens = self.encoder.stem(data.batch)
-            tokens = tokens.with_x(torch.where(data.mask[..., None], self.mask_token.to(tokens.x.dtype), tokens.x))
-        return self.encoder.trunk(tokens)
+        self.mask_token = nn.Parameter(torch.randn(self.encoder.stem.dim) * 0.02)
+        self.batch_statistics = any(cast(Head, head).batch_statistics for head in self.heads.values())
 
     def forward(self, data: Masked, generator: Generator) -> Out:
         need(data, Masked, "masked prediction")
-        tokens = self.hidden(data)
-        loss: Tensor = tokens.x.float().sum() * 0.0
+        tokens = self.encoder.trunk(masked_tokens(self.encoder, data, self.mask_token))
+        losses: list[Tensor] = []
         logs: dict[str, float] = {}
         for name, target in data.target.items():
             known = ~torch.isnan(target) if target.is_floating_point() else target != -100
             places = data.asked(name) & known & tokens.valid()
-            if world() > 1 or places.any():
-                part = cast(Head, self.heads[name]).loss(tokens.x[places], target[places], generator)
-                logs[f"loss_{name}"] = float(part.detach())
-                loss = loss + self.weights.get(name, 1.0) * part
-        return Out(loss, logs, pool_tokens(tokens, "mean").detach())
+            part = cast(Head, self.heads[name]).loss(tokens.x[places], target[places], generator)
+            logs[f"loss_{name}"] = float(part.detach())
+            losses.append(self.weights.get(name, 1.0) * part)
+        return Out(torch.stack(losses).sum(), logs, pool_tokens(tokens, "mean").detach())

@@ -8,10 +8,9 @@ import torch
 
 from core.batches import SequenceBatches
 from core.codec import FIRST, MASKED
-from core.heads import TiedHead
+from core.heads import SampledHead, TiedHead
 from core.methods import Autoregressive
 from recsys.encoders import ModelConfig, build_encoder, build_heads
-from recsys.heads import SampledHead
 from recsys.pretext import MaskedItems, next_item
 from recsys.synthetic import World, generate
 
