@@ -14,6 +14,7 @@ from typing import Literal, cast
 import torch
 from torch import Generator, Tensor, nn
 
+from core.decoders import field_losses
 from core.encoders.encoder import Encoder, TokenEncoder, pool_tokens
 from core.errors import UserError
 from core.heads import Head, head_table
@@ -73,12 +74,9 @@ class MaskedPrediction(Method):
     def forward(self, data: Masked, generator: Generator) -> Out:
         need(data, Masked, "masked prediction")
         tokens = self.encoder.trunk(masked_tokens(self.encoder, data, self.mask_token))
-        losses: list[Tensor] = []
-        logs: dict[str, float] = {}
-        for name, target in data.target.items():
-            known = ~torch.isnan(target) if target.is_floating_point() else target != -100
-            places = data.asked(name) & known & tokens.valid()
-            part = cast(Head, self.heads[name]).loss(tokens.x[places], target[places], generator)
-            logs[f"loss_{name}"] = float(part.detach())
-            losses.append(self.weights.get(name, 1.0) * part)
-        return Out(torch.stack(losses).sum(), logs, pool_tokens(tokens, "mean").detach())
+        target = {
+            name: value.masked_fill(~data.asked(name), float("nan") if value.is_floating_point() else -100)
+            for name, value in data.target.items()
+        }
+        loss, logs = field_losses(self.heads, self.weights, tokens.x, target, tokens.valid(), generator)
+        return Out(loss, logs, pool_tokens(tokens, "mean").detach())

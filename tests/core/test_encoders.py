@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from core.encoders import (
+    GRU,
     Field,
     FieldStem,
     FrameStem,
+    GRUConfig,
     ItemStem,
     PatchStem,
     TokenEncoder,
     Transformer,
     TransformerConfig,
+    WaveformStem,
     parameters,
+    pool_tokens,
     resnet,
     small_convnet,
 )
+from core.encoders.transformer import grid_sinusoids
 from core.errors import UserError
+from core.tokens import Tokens
 
 FIELDS = (Field("category", "categorical", 12), Field("amount", "numeric"))
 
@@ -42,6 +51,17 @@ def mel_batch(lengths: tuple[int, ...], time: int) -> dict[str, torch.Tensor]:
     return {"mel": mel, "pad": pad}
 
 
+def wave_batch(lengths: tuple[int, ...], time: int) -> dict[str, torch.Tensor]:
+    draw = torch.Generator().manual_seed(5)
+    pad = torch.arange(time)[None] >= torch.tensor(lengths)[:, None]
+    wave = torch.randn((len(lengths), 2000), generator=draw)[:, :time]  # not zero in padding: nothing may look there
+    return {"wave": wave, "pad": pad}
+
+
+def gru(depth: int = 2) -> GRU:
+    return GRU(GRUConfig(dim=16, depth=depth))
+
+
 ENCODERS = {
     "fields, bidirectional": (
         lambda: TokenEncoder(FieldStem(FIELDS, 16), trunk(), "mean_max"),
@@ -53,6 +73,31 @@ ENCODERS = {
     "items": (lambda: TokenEncoder(ItemStem(12, 16), trunk(True, "learned"), "last"), event_batch, (9, 14), 30),
     "frames": (lambda: TokenEncoder(FrameStem(20, 16, 4), trunk()), mel_batch, (31, 50), 83),
     "convolutions on frames": (lambda: small_convnet(1, 8, "mel", "mean_max", "channel"), mel_batch, (31, 50), 83),
+    "fields, recurrent": (lambda: TokenEncoder(FieldStem(FIELDS, 16), gru(), "last"), event_batch, (9, 14), 30),
+    "patches of a spectrogram": (
+        lambda: TokenEncoder(PatchStem(1, (4, 10), 16, "mel"), trunk(position="grid"), "mean_max"),
+        mel_batch,
+        (31, 50),
+        83,
+    ),
+    "patches of a series": (
+        lambda: TokenEncoder(PatchStem(20, (8,), 16, "mel"), trunk(position="learned")),
+        mel_batch,
+        (31, 50),
+        83,
+    ),
+    "waveforms": (
+        lambda: TokenEncoder(WaveformStem(16, 8, ((10, 5), (4, 2), (2, 2))), trunk()),
+        wave_batch,
+        (711, 960),
+        1777,
+    ),
+    "waveforms, recurrent": (
+        lambda: TokenEncoder(WaveformStem(16, 8, ((10, 5), (4, 2), (2, 2))), gru(1), "max"),
+        wave_batch,
+        (711, 960),
+        1777,
+    ),
 }
 
 
@@ -117,9 +162,144 @@ def test_a_row_of_padding_alone_stays_finite() -> None:
 
 
 def test_patches_must_divide_the_image() -> None:
-    with pytest.raises(UserError, match="do not divide"):
+    with pytest.raises(UserError, match="5×5 do not divide 'image' of 28×28"):
         PatchStem(1, 5, 16)({"image": torch.zeros(2, 1, 28, 28)})
+    with pytest.raises(UserError, match="4×9 do not divide 'mel' of 30×20"):
+        PatchStem(1, (4, 9), 16, "mel")({"mel": torch.zeros(2, 30, 20)})  # time may have any length, bands not
+    with pytest.raises(UserError, match="with 3 channels"):
+        PatchStem(3, 4, 16)({"image": torch.zeros(2, 1, 28, 28)})
+    with pytest.raises(UserError, match="no patches of 2×2×2"):
+        PatchStem(1, (2, 2, 2), 16)({"image": torch.zeros(2, 28, 28)})
+    with pytest.raises(UserError, match="patches of 0×4"):
+        PatchStem(1, (0, 4), 16)
     assert PatchStem(1, 7, 16)({"image": torch.zeros(2, 1, 28, 28)}).grid == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "patch", "grid"), [((3, 8, 12), (4, 2), (2, 6)), ((2, 4, 8, 6), (2, 4, 3), (2, 2, 2))]
+)
+def test_patches_are_projected_as_by_a_strided_convolution(shape, patch, grid) -> None:
+    torch.manual_seed(0)
+    channels, rank = shape[0], len(patch)
+    stem, image = PatchStem(channels, patch, 16), torch.randn(5, *shape)
+    tokens = stem({"image": image})
+    weight = stem.project.weight.view(16, *patch, channels).movedim(-1, 1)
+    convolve = F.conv2d if rank == 2 else F.conv3d
+    there = convolve(image, weight, stem.project.bias, stride=patch)
+    assert tokens.grid == grid and tokens.pad is None
+    torch.testing.assert_close(tokens.x, there.flatten(2).transpose(1, 2), rtol=1e-4, atol=1e-5)
+
+
+def test_patch_values_are_those_of_the_image() -> None:
+    image = torch.arange(2 * 3 * 4 * 6.0).view(2, 3, 4, 6)
+    values = PatchStem(3, (2, 3), 8).values({"image": image})
+    assert values.shape == (2, 4, 18)
+    torch.testing.assert_close(values[1, 3].view(2, 3, 3), image[1, :, 2:, 3:].movedim(0, -1))
+
+
+def test_a_patch_of_padding_alone_is_padding_and_its_values_are_unknown() -> None:
+    stem = PatchStem(20, (8,), 16, "mel")
+    batch = mel_batch((17, 24), 30)
+    count, pad = stem.layout(batch)
+    assert count == 4 and pad is not None and pad.tolist() == [[False, False, False, True], [False, False, False, True]]
+    values = stem.values(batch).view(2, 4, 8, 20)
+    assert (~values[0, :, :, 0].isnan()).sum(1).tolist() == [8, 8, 1, 0]
+    assert torch.equal(values[0, 2, 0], batch["mel"][0, 16])
+    assert stem.layout({"mel": batch["mel"]}) == (4, None)
+    short = {"mel": batch["mel"][:, :30]}
+    assert (~stem.values(short).isnan()).view(2, 4, 8, 20)[:, 3, :, 0].sum(1).tolist() == [6, 6]
+
+
+@pytest.mark.parametrize("stem", [PatchStem(1, (4, 20), 16, "mel"), FrameStem(20, 16, 4)], ids=["patches", "frames"])
+def test_a_stem_of_values_hides_them_before_a_neighbour_looks(stem) -> None:
+    batch = mel_batch((40, 40), 40)
+    mask = torch.zeros(2, 10, dtype=torch.bool)
+    mask[:, 3] = True
+    changed = {**batch, "mel": batch["mel"].clone()}
+    changed["mel"][:, 12:16] += 5.0
+    torch.testing.assert_close(stem(batch, {"mel": mask}).x, stem(changed, {"mel": mask}).x)
+    assert (stem(batch).x - stem(changed).x)[:, 3].abs().max() > 1e-2
+    assert torch.equal(stem.values(batch)[:, 3], batch["mel"][:, 12:16].flatten(1))
+
+
+def test_dropped_tokens_leave_the_positions_of_the_others() -> None:
+    x = torch.randn(2, 12, 16)
+    for position in ("learned", "sinusoidal", "grid"):
+        net = Transformer(TransformerConfig(dim=16, depth=0, position=position, max_length=12))
+        whole = net(Tokens(x, grid=(3, 4))).x
+        kept = torch.tensor([[1, 5, 11], [0, 2, 7]])
+        some = net(Tokens(x.gather(1, kept[..., None].expand(-1, -1, 16)), pos=kept, grid=(3, 4))).x
+        torch.testing.assert_close(some, whole.gather(1, kept[..., None].expand(-1, -1, 16)))
+
+
+def test_positions_on_a_grid_tell_rows_from_columns_whatever_the_number_of_rows() -> None:
+    three, five = (grid_sinusoids(torch.arange(rows * 4)[None], (rows, 4), 16)[0] for rows in (3, 5))
+    assert torch.equal(three, five[:12]) and torch.pdist(three).min() > 1e-2
+    rows, columns = three.view(3, 4, 2, 8).unbind(2)  # one half of the width is the row's, the other the column's
+    assert torch.equal(rows, rows[:, :1].expand(3, 4, 8)) and torch.equal(columns, columns[:1].expand(3, 4, 8))
+    assert grid_sinusoids(torch.arange(24)[None], (2, 3, 4), 17).shape == (1, 24, 17)
+    with pytest.raises(UserError, match="max_length"):  # a few tokens of a grid that is too large
+        learned = Transformer(TransformerConfig(dim=16, depth=0, max_length=8))
+        learned(Tokens(torch.zeros(1, 2, 16), pos=torch.tensor([[0, 11]]), grid=(3, 4)))
+
+
+def test_a_gru_is_torchs() -> None:
+    torch.manual_seed(0)
+    ours = gru(3)
+    theirs = torch.nn.GRU(16, 16, 3, batch_first=True)
+    theirs.load_state_dict(
+        {f"{name[:-1]}{layer}": w for layer, cell in enumerate(ours.cells) for name, w in cell.state_dict().items()}
+    )
+    x = torch.randn(4, 9, 16)
+    states = ours.layers(Tokens(x))
+    torch.testing.assert_close(states[-1], theirs(x)[0])
+    assert len(states) == 3 and torch.equal(ours(Tokens(x)).x, states[-1])
+
+
+def test_a_gru_sees_no_later_event_and_does_see_earlier_ones() -> None:
+    torch.manual_seed(0)
+    encoder = TokenEncoder(FieldStem(FIELDS, 16), gru()).eval()
+    batch = event_batch((20, 20), 20)
+    before = encoder(batch).x
+    batch["amount"][:, 12] += 5.0
+    after = encoder(batch).x
+    torch.testing.assert_close(before[:, :12], after[:, :12])
+    assert (before[:, 12:] - after[:, 12:]).abs().amax((0, 2)).min() > 1e-4
+
+
+def test_waveforms_give_a_token_a_stride_and_do_not_mind_loudness() -> None:
+    torch.manual_seed(0)
+    stem = WaveformStem(16, 8)
+    assert stem.stride == 320
+    batch = wave_batch((1999, 640, 641), 2000)
+    count, pad = stem.layout(batch)
+    tokens = stem(batch)
+    assert tokens.x.shape == (3, count, 16) and count == 7
+    assert tokens.pad is not None and torch.equal(tokens.pad, pad) and (~pad).sum(1).tolist() == [7, 2, 3]
+    loud = stem({**batch, "wave": batch["wave"] * 30 + 7}).x
+    torch.testing.assert_close(tokens.x[~tokens.pad], loud[~tokens.pad], rtol=1e-3, atol=1e-3)
+    silent = stem({"wave": torch.zeros(2, 700)})
+    assert torch.isfinite(silent.x).all() and silent.pad is None
+    with pytest.raises(UserError, match="leave samples out"):
+        WaveformStem(16, 8, ((4, 5),))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_a_mean_over_many_tokens_is_right_in_half_precision(kind: torch.dtype) -> None:
+    x = torch.full((2, 4000, 3), 60.0, dtype=kind)  # the sum is beyond fp16, and far beyond the steps of bf16
+    pad = torch.arange(4000)[None] >= torch.tensor([[4000], [3001]])
+    mean = pool_tokens(Tokens(x, pad), "mean")
+    assert mean.dtype == kind and (mean == 60).all()
+
+
+@pytest.mark.parametrize("pool", ["mean", "last", "max", "mean_max"])
+def test_pooling_leaves_padding_out_whatever_stands_there(pool) -> None:
+    x = torch.randn(2, 6, 3)
+    pad = torch.tensor([[False] * 4 + [True] * 2, [True] * 6])
+    dirty = torch.where(pad[..., None], torch.tensor(float("nan")), x)
+    out = pool_tokens(Tokens(dirty, pad), pool)
+    torch.testing.assert_close(out[0], pool_tokens(Tokens(x[:1, :4]), pool)[0])
+    assert (out[1] == 0).all()
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
@@ -153,3 +333,24 @@ def test_resnet_is_torchvisions() -> None:
     names = dict(zip(theirs.state_dict(), ours.state_dict(), strict=True))
     theirs.load_state_dict({a: ours.state_dict()[b] for a, b in names.items()})
     torch.testing.assert_close(ours.embed({"image": image}), theirs.eval()(image))
+
+
+@pytest.mark.parametrize("make", [lambda: small_convnet(3, 8), lambda: resnet("resnet18", 3, small=True)])
+def test_convolutional_nets_are_channels_last_and_compute_the_same(make) -> None:
+    torch.manual_seed(0)
+    net, image = make().eval(), torch.randn(2, 3, 32, 32)
+    last = net.layers({"image": image})[-1]
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    first = copy.deepcopy(net).to(memory_format=torch.contiguous_format)
+    torch.testing.assert_close(net.embed({"image": image}), first.embed({"image": image}), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [lambda: small_convnet(1, 8), lambda: ENCODERS["items"][0]()])
+def test_an_embedding_is_pooled_from_what_the_encoder_gives(make) -> None:
+    """A hook on the encoder, such as compiling or a probe puts there, is seen by `embed` too."""
+    encoder = make().eval()
+    batch = {"image": torch.randn(2, 1, 28, 28)} | event_batch((9, 14), 14)
+    batch = {"image": batch["image"]} if hasattr(encoder, "stages") else batch
+    before = encoder.embed(batch)
+    encoder.register_forward_hook(lambda module, arguments, tokens: tokens.with_x(tokens.x * 2))
+    torch.testing.assert_close(encoder.embed(batch), before * 2)

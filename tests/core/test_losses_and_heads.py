@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from lightly.loss import NTXentLoss
 
-from core.heads import LinearHead, MixtureHead, TiedHead
+from core.codec import FIRST
+from core.heads import Head, LinearHead, MixtureHead, SampledHead, TiedHead
 from core.losses import masked_ce, nt_xent
 
 
@@ -77,3 +79,93 @@ def test_categorical_heads_are_distributions(kind: str) -> None:
     torch.testing.assert_close(head.loss(hidden, target), -log_probs[torch.arange(20), target].mean())
     if kind == "tied":
         assert log_probs[:, :3].exp().max() < 1e-6 and not list(head.parameters())
+
+
+def test_the_sampled_loss_is_the_full_one_when_every_item_is_a_candidate() -> None:
+    torch.manual_seed(0)
+    table = torch.nn.Embedding(FIRST + 6, 8)
+    head = SampledHead(8, table, torch.ones(FIRST + 6), negatives=4000)
+    hidden, target = torch.randn(50, 8), torch.randint(FIRST, FIRST + 6, (50,))
+    full = TiedHead(8, table).loss(hidden, target)
+    assert head.loss(hidden, target, torch.Generator().manual_seed(0)).item() == pytest.approx(full.item(), abs=1e-4)
+
+
+def test_the_chance_to_be_a_candidate_is_what_a_simulation_finds() -> None:
+    torch.manual_seed(0)
+    counts = torch.tensor([0.0, 0, 0, 60, 25, 10, 5, 0, 0, 0])
+    head = SampledHead(4, torch.nn.Embedding(10, 4), counts, negatives=3)
+    generator = np.random.default_rng(0)
+    found = np.zeros(10)
+    for _ in range(4000):
+        drawn = np.concatenate([generator.choice(10, 5, p=counts.numpy() / 100), generator.integers(3, 10, 3)])
+        found[np.unique(drawn)] += 1 / 4000
+    chance = head.log_chance(torch.arange(3, 10), targets=5).exp()
+    assert chance.numpy() == pytest.approx(found[3:], abs=0.03)
+
+
+def test_the_correction_removes_the_bias_against_popular_targets() -> None:
+    """The mean of corrected softmax sums comes near the sum over all items; without correction it would not."""
+    torch.manual_seed(0)
+    size, n = 400, 64
+    share = torch.arange(1.0, size + 1).pow(-1)
+    counts = torch.cat([torch.zeros(FIRST), share])
+    table = torch.nn.Embedding(FIRST + size, 8)
+    head = SampledHead(8, table, counts, negatives=64)
+    hidden = torch.randn(1, 8) * 0.5
+    whole = (hidden @ table.weight[FIRST:].T).exp().sum()
+    generator = torch.Generator().manual_seed(0)
+    sums = []
+    for _ in range(500):
+        target = torch.multinomial(share, n, replacement=True, generator=generator) + FIRST
+        loss = head.loss(hidden.expand(n, -1), target, generator)
+        own = (hidden * table(target)).sum(1) - head.log_chance(target, n)
+        sums.append((loss + own.mean()).exp())  # loss = log sum − mean corrected logit of the targets
+    assert torch.stack(sums).mean().item() == pytest.approx(whole.item(), rel=0.05)
+
+
+def heads() -> dict[str, tuple[Head, torch.Tensor]]:
+    """Every head, with targets that suit it."""
+    torch.manual_seed(0)
+    table = torch.nn.Embedding(20, 8)
+    ids = torch.randint(3, 20, (6,))
+    return {
+        "linear": (LinearHead(8, 20), ids),
+        "tied": (TiedHead(8, table, bias=True), ids),
+        "tied, projected": (TiedHead(6, table), ids),
+        "sampled": (SampledHead(8, table, torch.ones(20), 5), ids),
+        "mixture": (MixtureHead(8), torch.randn(6)),
+        "mixture, trimmed": (MixtureHead(8, trim=0.2), torch.randn(6)),
+    }
+
+
+@pytest.mark.parametrize("name", heads())
+def test_where_nothing_is_asked_the_loss_is_zero_with_a_gradient(name: str) -> None:
+    head, target = heads()[name]
+    hidden = torch.randn(0, 6 if "projected" in name else 8, requires_grad=True)
+    loss = head.loss(hidden, target[:0], torch.Generator().manual_seed(0))
+    assert loss == 0
+    loss.backward()
+    assert hidden.grad is not None
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", heads())
+def test_heads_are_finite_in_half_precision_and_give_fp32(name: str, kind: torch.dtype) -> None:
+    head, target = heads()[name]
+    for scale in (0.0, 30.0):
+        hidden = (scale * torch.randn(6, 6 if "projected" in name else 8)).to(kind).requires_grad_()
+        with torch.autocast("cpu", kind):
+            loss = head.loss(hidden, target, torch.Generator().manual_seed(0))
+            log_prob = head.log_prob(hidden, target)
+        loss.backward()
+        assert loss.dtype == log_prob.dtype == torch.float32
+        assert torch.isfinite(loss) and torch.isfinite(log_prob).all() and torch.isfinite(hidden.grad).all()
+
+
+def test_heads_whose_loss_depends_on_the_rest_of_the_batch_say_so() -> None:
+    torch.manual_seed(1)
+    for name, (head, target) in heads().items():
+        hidden = 3 * torch.randn(6, 6 if "projected" in name else 8)
+        whole = head.loss(hidden, target, torch.Generator().manual_seed(0))
+        parts = [head.loss(hidden[i : i + 1], target[i : i + 1], torch.Generator().manual_seed(0)) for i in range(6)]
+        assert head.batch_statistics == (not torch.isclose(whole, torch.stack(parts).mean())), name

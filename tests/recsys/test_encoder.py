@@ -64,48 +64,6 @@ def test_the_loss_looks_at_real_positions_alone():
     )
 
 
-def test_the_sampled_loss_is_the_full_one_when_every_item_is_a_candidate():
-    torch.manual_seed(0)
-    table = torch.nn.Embedding(FIRST + 6, 8)
-    head = SampledHead(8, table, torch.ones(FIRST + 6), negatives=4000)
-    hidden, target = torch.randn(50, 8), torch.randint(FIRST, FIRST + 6, (50,))
-    full = TiedHead(8, table).loss(hidden, target)
-    assert head.loss(hidden, target, torch.Generator().manual_seed(0)).item() == pytest.approx(full.item(), abs=1e-4)
-
-
-def test_the_chance_to_be_a_candidate_is_what_a_simulation_finds():
-    torch.manual_seed(0)
-    counts = torch.tensor([0.0, 0, 0, 60, 25, 10, 5, 0, 0, 0])
-    head = SampledHead(4, torch.nn.Embedding(10, 4), counts, negatives=3)
-    generator = np.random.default_rng(0)
-    found = np.zeros(10)
-    for _ in range(4000):
-        drawn = np.concatenate([generator.choice(10, 5, p=counts.numpy() / 100), generator.integers(3, 10, 3)])
-        found[np.unique(drawn)] += 1 / 4000
-    chance = head.log_chance(torch.arange(3, 10), targets=5).exp()
-    assert chance.numpy() == pytest.approx(found[3:], abs=0.03)
-
-
-def test_the_correction_removes_the_bias_against_popular_targets():
-    """The mean of corrected softmax sums comes near the sum over all items; without correction it would not."""
-    torch.manual_seed(0)
-    size, n = 400, 64
-    share = torch.arange(1.0, size + 1).pow(-1)
-    counts = torch.cat([torch.zeros(FIRST), share])
-    table = torch.nn.Embedding(FIRST + size, 8)
-    head = SampledHead(8, table, counts, negatives=64)
-    hidden = torch.randn(1, 8) * 0.5
-    whole = (hidden @ table.weight[FIRST:].T).exp().sum()
-    generator = torch.Generator().manual_seed(0)
-    sums = []
-    for _ in range(500):
-        target = torch.multinomial(share, n, replacement=True, generator=generator) + FIRST
-        loss = head.loss(hidden.expand(n, -1), target, generator)
-        own = (hidden * table(target)).sum(1) - head.log_chance(target, n)
-        sums.append((loss + own.mean()).exp())  # loss = log sum − mean corrected logit of the targets
-    assert torch.stack(sums).mean().item() == pytest.approx(whole.item(), rel=0.05)
-
-
 def test_log_probabilities_are_over_the_whole_catalogue():
     net = encoder()
     heads = build_heads(net, ModelConfig(dim=16, negatives=4), np.ones(17, np.int64))
