@@ -15,8 +15,10 @@ from core.batches import Batches
 from core.encoders import parameters
 from core.encoders.encoder import Encoder
 from core.errors import UserError
+from core.export import export
 from core.methods.base import Method
 from core.pretext import Pretext
+from core.tokens import Batch
 from core.training import History, TrainConfig, train
 
 
@@ -24,7 +26,7 @@ class PretrainedEncoder(TransformerMixin, BaseEstimator):
     """Base of the domains' estimators.
 
     A subclass gives `domain`, `describe()` (plain JSON: all that `build` needs), `build(config)` (an estimator whose
-    `encoder_` and `heads_` have the right shapes and fresh weights), `fit` and `transform`.
+    `encoder_` and `heads_` have the right shapes and fresh weights), `example()`, `fit` and `transform`.
     """
 
     domain: ClassVar[str] = ""
@@ -38,6 +40,19 @@ class PretrainedEncoder(TransformerMixin, BaseEstimator):
     @classmethod
     def build(cls, config: dict[str, Any]) -> Self:
         raise TypeError(f"{cls.__name__} must define build")
+
+    def example(self) -> Batch:
+        """A small batch, of any values, like those that `encoder_` reads: what `export` is traced with."""
+        raise TypeError(f"{type(self).__name__} must define example")
+
+    def export(self, path: str | Path) -> Path:
+        """Write encoder and pool to `path`, as .onnx or .pt2.
+
+        Raises:
+            UserError: see core.export.
+        """
+        self._check_fitted()
+        return export(self.encoder_, self.example(), path)
 
     def pretrain(
         self, method: Method, batches: Batches, pretext: Pretext, config: TrainConfig, out: str | Path | None = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from core.cli import main as run_commands
+from core.verbs import export_of
 
 if TYPE_CHECKING:
     from finance.data import Transactions
@@ -277,6 +278,7 @@ COMMANDS: dict[str, type] = {
     "evaluate": Evaluate,
     "score": Score,
     "embed": Embed,
+    "export": export_of("finance.estimators:TransactionEncoder"),
     "bench": Bench,
 }
 

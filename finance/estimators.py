@@ -24,7 +24,7 @@ from core.errors import UserError
 from core.estimator import PretrainedEncoder
 from core.methods import Autoregressive, MaskedPrediction, Method, SimCLR
 from core.pretext import Pretext
-from core.tokens import to_device
+from core.tokens import Batch, to_device
 from finance.data import Transactions, read
 from finance.encoders import event_encoder
 from finance.histories import EventCodec, Windows
@@ -139,6 +139,12 @@ class TransactionEncoder(PretrainedEncoder):
             scored = (place >= (windows.length - windows.scored)[at][:, None]) & (event >= 0)
             states[event[scored]] = hidden[torch.from_numpy(scored).to(device)].float().cpu().numpy()
         return states
+
+    def example(self) -> Batch:
+        """Two windows of a few events."""
+        shape = (2, min(8, self.recipe_.shape.context))
+        kinds = {f.name: torch.long if f.kind == "categorical" else torch.float32 for f in self.codec_.fields}
+        return {name: torch.zeros(shape, dtype=kind) for name, kind in {**kinds, "pad": torch.bool}.items()}
 
     def _build(self, recipe: Recipe) -> None:
         self.recipe_ = recipe

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from core.cli import main as run_commands
+from core.verbs import export_of
 
 if TYPE_CHECKING:
     from recsys.data import Columns, Limits, Loaded
@@ -316,6 +317,7 @@ COMMANDS: dict[str, type] = {
     "evaluate": Evaluate,
     "recommend": Recommend,
     "embed": Embed,
+    "export": export_of("recsys.estimators:SessionRecommender"),
     "bench": Bench,
 }
 

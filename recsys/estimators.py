@@ -23,7 +23,7 @@ from core.heads import TiedHead
 from core.methods import Autoregressive, MaskedPrediction
 from core.methods.base import Method
 from core.pretext import Pretext
-from core.tokens import to_device
+from core.tokens import Batch, to_device
 from core.training import History, resolve_device
 from recsys.data import Columns, Limits, check_catalogue, from_frame
 from recsys.encoders import build_encoder, build_heads
@@ -182,6 +182,11 @@ class SessionRecommender(PretrainedEncoder):
         return self.history_.seconds / 60 if hasattr(self, "history_") else 0.0
 
     # use
+
+    def example(self) -> Batch:
+        """Two short sequences of unknown items."""
+        shape = (2, min(8, self.recipe_.model.length))
+        return {"item": torch.full(shape, UNKNOWN), "pad": torch.zeros(shape, dtype=torch.bool)}
 
     def sequences(self, X: pd.DataFrame) -> Sequences:
         """A table's sequences over this model's catalogue; users of whom nothing usable is left keep an empty one."""

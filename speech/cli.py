@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from core.cli import main as run_commands
+from core.verbs import export_of
 
 if TYPE_CHECKING:
     from speech.data import Recordings
@@ -331,7 +332,7 @@ def aside(recordings: Recordings, out: Path) -> None:
 
 COMMANDS = {
     "synth": Synth, "check": Check, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune, "predict": Predict,
-    "embed": Embed, "bench": Bench,
+    "embed": Embed, "export": export_of("speech.estimators:AudioEncoder"), "bench": Bench,
 }  # fmt: skip
 
 

@@ -147,6 +147,12 @@ class AudioEncoder(PretrainedEncoder):
             return embed(fronted, iter([ragged.padded(np.array([0]), self.recipe_.max_frames)]), self.device)
         return embed(fronted, self.batches(recordings, 256).ordered(), self.device)
 
+    def example(self) -> Batch:
+        """Log-mel of two recordings of silence, as the encoder reads it: prepared by the recipe."""
+        frames, bands = 96, self.recipe_.mel.bands
+        silence = {"mel": torch.zeros(2, frames, bands), "pad": torch.zeros(2, frames, dtype=torch.bool)}
+        return Fronted(self.encoder_, self.recipe_).prepare(silence)
+
     def saw(self, recordings: Recordings) -> NDArray[np.bool_]:
         """Which recordings pretraining saw, (N,) bool: the leak audit."""
         seen = set(getattr(self, "seen_", ()))
