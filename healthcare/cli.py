@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from core.cli import main as run_commands
+from core.verbs import export_of
 
 
 def say(line: str) -> None:
@@ -266,6 +267,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line `tacit-healthcare`."""
     commands = {
         "synth": Synth, "check": Check, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune,
-        "predict": Predict, "embed": Embed, "bench": BenchCommand,
+        "predict": Predict, "embed": Embed, "export": export_of("healthcare.estimators:ImageEncoder"), "bench": BenchCommand,
     }  # fmt: skip
     run_commands("healthcare", commands, "Self-supervised learning on medical images.", argv)

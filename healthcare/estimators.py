@@ -18,6 +18,7 @@ from core.config import from_dict, to_dict
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
 from core.probes import embed
+from core.tokens import Batch
 from core.training import History
 from healthcare.data import Images, plain, resized
 from healthcare.encoders import build_encoder
@@ -123,6 +124,11 @@ class ImageEncoder(PretrainedEncoder):
             features = embed(self.encoder_, iter([{"image": view} for view in views]), self.recipe_.train.device)
             parts.append(features.reshape(len(views), -1, self.encoder_.dim).mean(0))
         return np.concatenate(parts)
+
+    def example(self) -> Batch:
+        """Two black images."""
+        size = self.recipe_.reading.size
+        return {"image": torch.zeros(2, self.channels_, size, size)}
 
     def on(self, device: str) -> Self:
         """The same estimator, computing on another device."""
