@@ -39,8 +39,10 @@ class WaveformStem(Stem):
         self.dim, self.convolutions = dim, convolutions
         self.stride = math.prod(stride for _, stride in convolutions)
         inputs = [1, *[width] * (len(convolutions) - 1)]
+        # with a bias, whose channels differ, the norm of a silent place is not that of zeros, which would multiply gradients
+        # by 300 a layer, beyond what half precision holds
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.Conv1d(i, width, kernel, stride, bias=False), ChannelNorm(width), nn.GELU())
+            nn.Sequential(nn.Conv1d(i, width, kernel, stride), ChannelNorm(width), nn.GELU())
             for i, (kernel, stride) in zip(inputs, convolutions, strict=True)
         )
         self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim))
