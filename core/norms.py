@@ -83,6 +83,8 @@ def synchronised(module: nn.Module) -> nn.Module:
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             ours = BatchNorm(child.num_features, child.affine, child.momentum or 0.1, child.eps)
             ours.load_state_dict(child.state_dict())
+            for mine, theirs in zip(ours.parameters(), child.parameters(), strict=True):
+                mine.requires_grad_(theirs.requires_grad)  # a teacher's stay without gradients
             setattr(module, name, ours.to(child.weight.device if child.affine else "cpu").train(child.training))
         else:
             synchronised(child)

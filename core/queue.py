@@ -52,7 +52,8 @@ class Queue(nn.Module):
                 f"a queue of {len(self)} rows is no multiple of the {len(rows)} pushed at a step", where="queue",
                 mend=f"use {max(1, round(len(self) / len(rows))) * len(rows)}",
             )  # fmt: skip
-        start = int(self.place)
-        self.rows[start : start + len(rows)] = rows.detach().to(self.rows.dtype)
-        self.place.fill_((start + len(rows)) % len(self))
+        # it may wrap round where steps of different sizes were pushed, as by a run that was resumed with another batch
+        at = (self.place + torch.arange(len(rows), device=self.rows.device)) % len(self)
+        self.rows[at] = rows.detach().to(self.rows.dtype)
+        self.place.copy_((self.place + len(rows)) % len(self))
         self.pushed.copy_((self.pushed + len(rows)).clamp(max=len(self)))

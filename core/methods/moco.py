@@ -26,7 +26,7 @@ class MoCoConfig:
         hidden, out: widths of the projection head.
         temperature: of the softmax over cosine similarities.
         momentum: of the key encoder, the same throughout (the paper's .999 is for hundreds of thousands of steps).
-        queue: keys kept; a multiple of the rows of a step, all processes and micro-batches together.
+        queue: keys kept; a multiple of the rows of a batch, those of all processes together.
         norm: batch norm in the projection head (v3 has it, v2 has not).
     """
 
@@ -84,6 +84,6 @@ class MoCo(Method):
 
     def after_step(self, progress: float) -> None:
         self.teacher.move(self.student, progress)
-        if self.staged:
-            self.queue.push(torch.cat(self.staged))
-            self.staged.clear()
+        for keys in self.staged:
+            self.queue.push(keys)
+        self.staged.clear()
