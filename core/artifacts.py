@@ -60,7 +60,7 @@ def save_run(
         (fresh / "config.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
         (fresh / "card.md").write_text(card, encoding="utf-8")
         if working.exists():
-            for name in ("metrics.jsonl", "resume"):
+            for name in ("metrics.jsonl", "tensorboard", "resume"):
                 if (working / name).exists():
                     shutil.move(str(working / name), str(fresh / name))
         if out.exists():

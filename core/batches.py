@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from functools import cached_property
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +15,9 @@ from core.codec import MISSING
 from core.errors import UserError
 from core.tokens import Batch
 
+T = TypeVar("T")
 Crop = Literal["last", "random"]
+WIDENING = 1.15  # between the edges of length buckets: at most so much of a batch is padding, and about half of that is
 
 
 class Batches(Protocol):
@@ -29,8 +32,15 @@ class Batches(Protocol):
     def ordered(self) -> Iterator[Batch]:
         """Every row once, in order, for embedding."""
 
+    def at(self, rows: NDArray) -> Batch:
+        """The rows of these numbers, in that order."""
 
-def _once(orders: dict[int, NDArray], epoch: int, make: Callable[[], NDArray]) -> NDArray:
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+
+
+def _once(orders: dict[int, T], epoch: int, make: Callable[[], T]) -> T:
     """The order of an epoch, made once; only the newest is kept."""
     if epoch not in orders:
         orders.clear()
@@ -75,17 +85,17 @@ class ArrayBatches:
     def __len__(self) -> int:
         return max(1, self.rows // self.batch_size)
 
-    def _at(self, rows: NDArray) -> Batch:
+    def at(self, rows: NDArray) -> Batch:
         batch = {name: torch.from_numpy(np.ascontiguousarray(array[rows])) for name, array in self.arrays.items()}
         return {**batch, "index": torch.from_numpy(rows)}
 
     def batch(self, epoch: int, number: int) -> Batch:
         order = _once(self._orders, epoch, lambda: np.random.default_rng([self.seed, epoch]).permutation(self.rows))
-        return self._at(order[number * self.batch_size : (number + 1) * self.batch_size])
+        return self.at(order[number * self.batch_size : (number + 1) * self.batch_size])
 
     def ordered(self) -> Iterator[Batch]:
         for start in range(0, self.rows, self.batch_size):
-            yield self._at(np.arange(start, min(start + self.batch_size, self.rows)))
+            yield self.at(np.arange(start, min(start + self.batch_size, self.rows)))
 
 
 @dataclass(frozen=True)
@@ -150,12 +160,15 @@ class SequenceBatches:
 
     Args:
         ragged: the sequences.
-        batch_size: sequences a batch.
+        batch_size: sequences a batch; the most of them where `max_tokens` is given.
         seed: of the order and of random crops.
         max_length: longer sequences are cut to a window.
         crop: the last places, or a window at a random start.
         min_length: shorter sequences are left out of training.
         bucket: put sequences of like length together.
+        max_tokens: bound of sequences × longest, padding included: short sequences then come in larger batches than long
+            ones. Every sequence comes once an epoch, the batches of one length are equally large but for one row, and an
+            epoch has the same number of batches each time.
     """
 
     ragged: Ragged
@@ -165,42 +178,88 @@ class SequenceBatches:
     crop: Crop = "random"
     min_length: int = 1
     bucket: bool = True
-    _orders: dict[int, NDArray] = field(default_factory=dict, init=False, repr=False, compare=False)
+    max_tokens: int | None = None
+    _orders: dict[int, list[NDArray]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check(len(self._usable()), self.batch_size)
+        _check(len(self._usable), self.batch_size)
+        longest = min(int(self.ragged.lengths.max()), self.max_length)
+        if self.max_tokens is not None and self.max_tokens < 2 * longest:
+            raise UserError(
+                f"{self.max_tokens} tokens are fewer than two sequences of {longest}", where="max_tokens",
+                mend=f"use {2 * longest} or more, or a smaller max_length",
+            )  # fmt: skip
 
+    @property
+    def rows(self) -> int:
+        return len(self.ragged)
+
+    @cached_property
     def _usable(self) -> NDArray:
         return np.flatnonzero(self.ragged.lengths >= max(self.min_length, 1))
 
     def __len__(self) -> int:
-        return max(1, len(self._usable()) // self.batch_size)
+        if self.max_tokens is None:
+            return max(1, len(self._usable) // self.batch_size)
+        return sum(count for _, count in self._buckets)
 
-    def _order(self, epoch: int) -> NDArray:
-        """Row numbers so that consecutive `batch_size` make a batch: shuffled, sorted by length in pools, batches shuffled."""
+    def _most(self, length: int) -> int:
+        """How many sequences of that length make a batch."""
+        assert self.max_tokens is not None
+        return min(self.batch_size, self.max_tokens // length)
+
+    def _edges(self, lengths: NDArray) -> NDArray:
+        """Longest sequence of each bucket, rising; every bucket but a lone one holds a whole batch or more."""
+        longest, edges = int(lengths[-1]), [int(lengths[-1])]
+        above = len(lengths)  # sequences up to the last edge
+        while self.bucket:
+            start = int(np.searchsorted(lengths, longest / WIDENING, "right"))
+            # a bucket too small for a batch reaches further down, to shorter sequences
+            start = min(start, above - self._most(longest))
+            start = int(np.searchsorted(lengths, lengths[start], "left")) if start > 0 else 0
+            if start == 0 or start < self._most(int(lengths[start - 1])):
+                break
+            longest, above = int(lengths[start - 1]), start
+            edges.append(longest)
+        return np.array(edges[::-1])
+
+    @cached_property
+    def _buckets(self) -> list[tuple[NDArray, int]]:
+        """The rows of each bucket, and how many batches they make."""
+        lengths = np.minimum(self.ragged.lengths[self._usable], self.max_length)
+        edges = self._edges(np.sort(lengths))
+        place = np.searchsorted(edges, lengths)
+        rows = [self._usable[place == i] for i in range(len(edges))]
+        return [(r, -(-len(r) // self._most(int(edge)))) for r, edge in zip(rows, edges, strict=True)]
+
+    def _order(self, epoch: int) -> list[NDArray]:
+        """Row numbers of each batch: shuffled, put together by length, and the batches shuffled."""
         generator = np.random.default_rng([self.seed, epoch])
-        rows = generator.permutation(self._usable())
-        if self.bucket and len(rows) > self.batch_size:
-            lengths = np.minimum(self.ragged.lengths[rows], self.max_length)
-            rows = rows[np.argsort(lengths, kind="stable")]
-            whole = len(rows) // self.batch_size * self.batch_size
+        size, lengths = self.batch_size, self.ragged.lengths
+        if self.max_tokens is not None:
+            cut = [part for rows, count in self._buckets for part in np.array_split(generator.permutation(rows), count)]
+            return [cut[i] for i in generator.permutation(len(cut))]
+        rows = generator.permutation(self._usable)
+        if self.bucket and len(rows) > size:
+            rows = rows[np.argsort(np.minimum(lengths[rows], self.max_length), kind="stable")]
+            whole = len(rows) // size * size
             # the rest of an uneven epoch is dropped at a random place, so that no length is dropped for ever
             skip = generator.integers(0, len(rows) - whole + 1)
-            batches = rows[skip : skip + whole].reshape(-1, self.batch_size)
+            batches = rows[skip : skip + whole].reshape(-1, size)
             rows = batches[generator.permutation(len(batches))].reshape(-1)
-        return rows
+        return [rows[i * size : (i + 1) * size] for i in range(len(self))]
 
     def batch(self, epoch: int, number: int) -> Batch:
-        rows = _once(self._orders, epoch, lambda: self._order(epoch))[
-            number * self.batch_size : (number + 1) * self.batch_size
-        ]
+        rows = _once(self._orders, epoch, lambda: self._order(epoch))[number]
         starts = None
         if self.crop == "random":
             room = np.maximum(self.ragged.lengths[rows] - self.max_length, 0)
             starts = np.random.default_rng([self.seed, epoch, number]).integers(0, room + 1)
         return self.ragged.padded(rows, self.max_length, starts)
 
+    def at(self, rows: NDArray) -> Batch:
+        return self.ragged.padded(rows, self.max_length)
+
     def ordered(self) -> Iterator[Batch]:
         for start in range(0, len(self.ragged), self.batch_size):
-            rows = np.arange(start, min(start + self.batch_size, len(self.ragged)))
-            yield self.ragged.padded(rows, self.max_length)
+            yield self.at(np.arange(start, min(start + self.batch_size, len(self.ragged))))

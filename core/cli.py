@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn
 
 from core.errors import UserError
 
 GROUP = "tacit.domains"
+TRAINING = ("pretrain",)  # verbs that several processes can share
 
 
 def domains() -> dict[str, EntryPoint]:
@@ -33,11 +36,46 @@ def main(domain: str, commands: Mapping[str, type], description: str, argv: Sequ
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     program = f"tacit-{domain}"
-    command = tyro.extras.subcommand_cli_from_dict(
-        dict(commands), prog=program, description=description, args=arguments or ["--help"]
-    )
     verb = next((a for a in arguments if a in commands), "")
+    several = os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+    with _hushed() if several and os.environ.get("RANK", "0") != "0" else nullcontext():
+        command = tyro.extras.subcommand_cli_from_dict(
+            dict(commands), prog=program, description=description, args=arguments or ["--help"]
+        )
+        if several and verb not in TRAINING:
+            _fail(f"{program} {verb}", f"only {', '.join(TRAINING)} runs on several processes; leave out torchrun", 2)
+    if several:
+        _together(f"{program} {verb}", command)
     run_safely(f"{program} {verb}".strip(), command.run)
+
+
+def _together(program: str, command: Any) -> NoReturn:
+    """Run a command that torchrun started several times; where it fails, it leaves without waiting for the others."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else DDP remarks on every run that it could be faster
+
+    def work() -> Any:
+        from core.distributed import processes, rank
+
+        with processes(getattr(command, "device", "cpu")), nullcontext() if rank() == 0 else _hushed():
+            return command.run()
+
+    try:
+        run_safely(program, work)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Nothing is printed: the first process speaks for all."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
 
 
 def run_safely(program: str, work: Callable[[], Any]) -> NoReturn:
@@ -48,8 +86,8 @@ def run_safely(program: str, work: Callable[[], Any]) -> NoReturn:
         sys.stdout.flush()
     except UserError as error:
         _fail(program, str(error), 2)
-    except KeyboardInterrupt:
-        _fail(program, "interrupted", 130)
+    except KeyboardInterrupt as stop:
+        _fail(program, str(stop) or "interrupted", 130)
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from torch import nn
 
+from core import distributed
 from core.artifacts import load_run, save_run, working_folder
 from core.batches import Batches
 from core.encoders import parameters
 from core.encoders.encoder import Encoder
 from core.errors import UserError
 from core.export import export
+from core.features import Prepare
 from core.methods.base import Method
 from core.pretext import Pretext
+from core.records import Logger
 from core.tokens import Batch
 from core.training import History, TrainConfig, train
 
@@ -56,12 +62,17 @@ class PretrainedEncoder(TransformerMixin, BaseEstimator):
 
     def pretrain(
         self, method: Method, batches: Batches, pretext: Pretext, config: TrainConfig, out: str | Path | None = None,
-        note: Callable[[str], None] | None = None,
+        note: Callable[[str], None] | None = None, prepare: Prepare | None = None, labels: ArrayLike | None = None,
+        loggers: Sequence[Logger] = (),
     ) -> History:  # fmt: skip
-        """Train `method` and keep its encoder and heads; with `out`, an interrupted run goes on where it stopped."""
+        """Train `method` and keep its encoder and heads; with `out`, an interrupted run goes on where it stopped.
+
+        Args:
+            prepare, labels, loggers: see core.training.train.
+        """
         folder = None if out is None else working_folder(Path(out))
-        extra = {} if note is None else {"note": note}
-        self.history_ = train(method, batches, pretext, config, folder, **extra)
+        told: Callable[[str], None] = note or partial(print, file=sys.stderr)
+        self.history_ = train(method, batches, pretext, config, folder, told, prepare, labels, loggers)
         self.encoder_, self.heads_ = method.encoder, getattr(method, "heads", None)
         return self.history_
 
@@ -75,9 +86,12 @@ class PretrainedEncoder(TransformerMixin, BaseEstimator):
         return twin
 
     def save(self, out: str | Path) -> Path:
-        """Write the run folder; see core.artifacts."""
+        """Write the run folder; see core.artifacts. Of several processes the first one writes, and all wait for it."""
         self._check_fitted()
-        return save_run(Path(out), self.domain, self.describe(), self.encoder_, self.heads_, self.card())
+        if distributed.rank() == 0:
+            save_run(Path(out), self.domain, self.describe(), self.encoder_, self.heads_, self.card())
+        distributed.barrier()
+        return Path(out)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -2,64 +2,111 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import shutil
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from core import distributed
 from core.errors import UserError
 from core.methods.base import Method
 
+# what may differ when a run goes on: how it is computed and watched, not what it computes
+FREE = ("device", "compile", "channels_last", "log_every", "save_every_minutes", "monitor_every", "on_collapse")
 
-def save_state(
-    out: Path, method: Method, optimizer: torch.optim.Optimizer, settings: dict, step: int, steps: int, seconds: float
-) -> None:
-    """Write `resume/state.pt` beside its final name first, so that a kill leaves the old one whole."""
+
+@dataclass
+class Place:
+    """How far a run is.
+
+    Attributes:
+        step: optimizer steps taken; steps: of the whole run, None until `minutes` are turned into steps.
+        seconds: spent up to here.
+        best, told: of the collapse monitor.
+    """
+
+    step: int = 0
+    steps: int | None = None
+    seconds: float = 0.0
+    best: dict[str, float] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+
+def save_state(out: Path, method: Method, optimizer: torch.optim.Optimizer, settings: dict, place: Place) -> None:
+    """Write `resume/state.pt` beside its final name first; the state is the same on every process, the first one writes.
+
+    Raises:
+        UserError: the disk is full; the older state stays whole.
+    """
+    if distributed.rank() > 0:
+        return
     folder = out / "resume"
-    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / "state.pt.tmp"
     state = {
         "method": method.state_dict(), "optimizer": optimizer.state_dict(), "settings": json.dumps(settings),
-        "step": step, "steps": steps, "seconds": seconds,
+        "place": asdict(place),
     }  # fmt: skip
-    temporary = folder / "state.pt.tmp"
     try:
-        torch.save(state, temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, folder / "state.pt")
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch wraps what the disk says
         temporary.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(
-            f"the training state could not be saved: {error.strerror}", where=out, mend="free some space"
+            f"the training state could not be saved: {reason}", where=out, mend="free some space"
         ) from error
 
 
 def load_state(out: Path, settings: dict, device: torch.device) -> dict[str, Any] | None:
-    """The saved state in `out`, None where there is none."""
+    """The saved state in `out`, with its `Place`; None where there is none. The first process reads it for all.
+
+    Raises:
+        UserError: it cannot be read, or belongs to a run of other settings.
+    """
     path = out / "resume" / "state.pt"
-    if not path.exists():
-        if (out / "metrics.jsonl").exists():  # killed before the first save: that run left nothing to go on from
-            shutil.rmtree(out)
+    content = None
+    if distributed.rank() == 0:
+        if path.exists():
+            content = path.read_bytes()
+        elif (out / "metrics.jsonl").exists():  # killed before the first save: that run left nothing to go on from
+            (out / "metrics.jsonl").unlink()
+            shutil.rmtree(out / "tensorboard", ignore_errors=True)
+    content = distributed.broadcast_bytes(content)
+    if content is None:
         return None
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        before, place = json.loads(state["settings"]), Place(**state["place"])
     except Exception as error:  # torch raises many kinds for a damaged file
         raise UserError(
             "the saved training state cannot be read", where=out, mend="remove that folder and start again"
         ) from error
-    if json.loads(state["settings"]) != settings:
+    other = sorted(k for k in settings.keys() | before.keys() if k not in FREE and settings.get(k) != before.get(k))
+    if other:
         raise UserError(
-            "an unfinished run with other settings is there",
-            where=out,
+            f"an unfinished run with other settings is there: {', '.join(other)}", where=out,
             mend="remove that folder, or give the same settings",
-        )
-    log = out / "metrics.jsonl"
-    if log.exists():  # rows that were written after the state was saved will be written again
-        rows = [line for line in log.read_text(encoding="utf-8").splitlines() if _step_of(line) <= state["step"]]
+        )  # fmt: skip
+    if distributed.rank() == 0:
+        _forget_after(out / "metrics.jsonl", place.step)
+    return {**state, "place": place}
+
+
+def _forget_after(log: Path, step: int) -> None:
+    """Drop rows that were written after the state was saved: they will be written again."""
+    if log.exists():
+        rows = [line for line in log.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
         log.write_text("".join(line + "\n" for line in rows), encoding="utf-8")
-    return state
 
 
 def _step_of(line: str) -> float:

@@ -3,68 +3,41 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from inspect import signature
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
-from lightly.utils.scheduler import cosine_schedule
+from numpy.typing import ArrayLike
 from torch import Generator, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from core import distributed
 from core.batches import Batches
+from core.device import channels_last, compiled, resolve_device
 from core.errors import UserError
+from core.features import Prepare, features
+from core.meter import Losses
 from core.methods.base import Method, Out
-from core.monitors import feature_std
+from core.monitors import Alarm, Monitor, feature_std
+from core.norms import synchronised
+from core.optim import learning_rate, optimizer_for, set_rate
 from core.pretext import Pretext
-from core.resume import load_state, save_state
-from core.tokens import to_device
+from core.progress import Note, Progress
+from core.records import Logger, Records
+from core.resume import Place, load_state, save_state
+from core.signals import Held
+from core.tokens import Batch, to_device
+from core.train_config import TrainConfig
 
-NOTE_SECONDS = 10  # between two progress lines in a log; metrics.jsonl has every one
+__all__ = ["History", "TrainConfig", "learning_rate", "resolve_device", "seed_for", "train"]
+EPOCH = (-1,)  # behind the epoch's number: its seeds are not those of steps
 TIMED_STEPS = 20  # `minutes` becomes a step count after these
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train.
-
-    Attributes:
-        steps: optimizer steps; or
-        minutes: wall time, turned into steps after the first 20, so that schedule and resume know steps alone.
-        lr: highest learning rate; weight_decay: on matrices alone, not on norms, biases, tokens and embeddings.
-        warmup: share of the steps with rising rate; schedule: what follows.
-        clip: gradient norm; accumulate: micro-batches an optimizer step.
-        precision: bf16 runs under autocast, losses stay fp32.
-        save_every_minutes: how much a killed run can lose.
-    """
-
-    steps: int | None = None
-    minutes: float | None = None
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.98)
-    warmup: float = 0.1
-    schedule: Literal["cosine", "constant"] = "cosine"
-    clip: float = 1.0
-    accumulate: int = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = 0
-    device: str = "cpu"
-    log_every: int = 50
-    save_every_minutes: float = 2.0
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise UserError(
-                "training needs steps or minutes, one of them", where="train", mend="give --steps or --minutes"
-            )
-        for name in ("steps", "minutes", "lr", "clip", "accumulate", "log_every"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{name} is {value}", where="train", mend="give a number above 0")
 
 
 @dataclass
@@ -87,176 +60,221 @@ def seed_for(seed: int, *parts: int) -> int:
     return value >> 1
 
 
-def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
-    """Linear warm-up, then half a cosine to zero (Loshchilov & Hutter 2016), or constant."""
-    warm = max(1, round(config.warmup * steps))
-    if step < warm:
-        return config.lr * (step + 1) / warm
-    if config.schedule == "constant":
-        return config.lr
-    return cosine_schedule(step - warm, steps - warm, config.lr, 0.0)
-
-
-def optimizer_for(method: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2017), decaying the matrices of linear and convolutional layers alone."""
-    decayed = {id(m.weight) for m in method.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d)}
-    trained = [p for p in method.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if id(p) in decayed], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if id(p) not in decayed], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device of that name, or one clear line."""
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{name}' cannot be used here", where="device", mend="use --device cpu") from error
-    return device
-
-
 def train(
     method: Method,
     batches: Batches,
     pretext: Pretext,
     config: TrainConfig,
     out: Path | None = None,
-    note: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    note: Note = lambda line: print(line, file=sys.stderr),
+    prepare: Prepare | None = None,
+    labels: ArrayLike | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> History:
     """Train `method` in place; it ends on the CPU or GPU it was trained on, in eval mode.
+
+    On several processes (core.distributed.processes) each takes its rows of every batch; the first one alone writes and speaks.
 
     Args:
         out: working folder for `metrics.jsonl` and `resume/`; a run that was interrupted there goes on where it stopped.
         note: where progress lines go.
+        prepare: what the encoder reads, of a batch that nothing has augmented; None where it reads batches as they are.
+        labels: (N,) of all rows, -1 where unknown: the monitor then tells the kNN accuracy. They teach nothing.
+        loggers: objects with `log(dict, step)`.
 
     Raises:
-        UserError: a non-finite loss (step and batch named), or an unfinished run with other settings in `out`.
-        KeyboardInterrupt: after the state has been saved.
+        UserError: a non-finite loss (step and batch named), a collapse where that is to stop the run, or an unfinished run
+            with other settings in `out`.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step was finished and the state saved.
     """
-    device = resolve_device(config.device)
+    device, bf16 = resolve_device(config.device), config.precision == "bf16"
+    if distributed.rank() > 0:
+        note = _silent
+    if distributed.world() > 1:
+        synchronised(method)
     method.to(device).train()
+    if config.channels_last:
+        channels_last(method)
     optimizer = optimizer_for(method, config)
-    settings = json.loads(json.dumps(asdict(config)))
-    steps, step, spent = config.steps, 0, 0.0
-    saved = load_state(out, settings, device) if out is not None else None
-    if saved is not None:
-        method.load_state_dict(saved["method"])
-        optimizer.load_state_dict(saved["optimizer"])
-        steps, step, spent = saved["steps"], saved["step"], saved["seconds"]
-        note(f"resuming at step {step} of {steps}")
-    history, loss_sum, logged = History(), 0.0, 0
-    generator = Generator(device=device)
-    bar = _progress(steps, step)
-    started = last_save = last_note = time.monotonic()
-    marks: list[float] = []
-    try:
-        while steps is None or step < steps:
-            rate = learning_rate(step, steps if steps is not None else 10**9, config)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss, result = _step(method, batches, pretext, config, generator, step)
-            torch.nn.utils.clip_grad_norm_(method.parameters(), config.clip)
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    per_epoch, generator = len(batches), Generator(device=device)
+    settings = {**json.loads(json.dumps(asdict(config))), "rows": batches.rows, "batches an epoch": per_epoch}
+    place = _resumed(out, settings, method, optimizer, note) or Place(steps=config.steps)
+    history, losses = History(), Losses(config.accumulate, per_epoch, device, place.step)
+    watch = _monitor(method, batches, config, device, prepare, labels, place)
+    before, started = place.seconds, time.monotonic()
+    last_save, marks = started, [started]
+
+    def save() -> None:
+        losses.look()
+        if out is not None and place.steps is not None:
+            place.seconds = before + time.monotonic() - started
+            save_state(out, method, optimizer, settings, place)
+        distributed.barrier()
+
+    with (
+        Held() as held,
+        compiled(method, config.compile),
+        Records(out, loggers, place.step) as records,
+        Progress(note, place.steps, place.step) as progress,
+    ):
+        model = _spread(method)
+        if watch and place.step == 0:
+            records.write(watch.look({})[0], 0)
+        while place.steps is None or place.step < place.steps:
+            step = place.step
+            epoch = step * config.accumulate // per_epoch
+            if step == 0 or epoch != (step - 1) * config.accumulate // per_epoch:
+                generator.manual_seed(seed_for(config.seed, epoch, *EPOCH))
+                method.start_epoch(
+                    epoch, lambda: features(method.encoder, batches.ordered(), device, prepare, bf16), generator
+                )
+            rate = learning_rate(step, place.steps or 10**9, config)
+            set_rate(optimizer, rate)
+            result = _gradients(model, batches, pretext, config, generator, step, per_epoch, losses)
+            losses.stepped(nn.utils.clip_grad_norm_(trained, config.clip))
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            step += 1
-            method.after_step(step / steps if steps else 0.0)
-            loss_sum, logged = loss_sum + loss, logged + 1
-            if steps is None:
+            place.step = step = step + 1
+            method.after_step(step / place.steps if place.steps else 0.0)
+            if place.steps is None:
                 marks.append(time.monotonic())
-                if len(marks) == TIMED_STEPS:
-                    steps = step + _steps_left(marks, started, config)
-                    note(f"{steps} steps fit into {config.minutes:g} minutes")
-                    bar = _progress(steps, step)
-            bar(step)
-            if step % config.log_every == 0 or step == steps:
-                seconds = spent + time.monotonic() - started
-                history.losses.append(loss_sum / logged)
-                _log(out, step, steps, loss_sum / logged, rate, seconds, result)
-                if not sys.stderr.isatty() and (step == steps or time.monotonic() - last_note >= NOTE_SECONDS):
-                    note(f"step {step}{f'/{steps}' if steps else ''}  loss {loss_sum / logged:.4f}  {seconds:.0f} s")
-                    last_note = time.monotonic()
-                loss_sum, logged = 0.0, 0
-            if out is not None and time.monotonic() - last_save > 60 * config.save_every_minutes and steps is not None:
-                save_state(out, method, optimizer, settings, step, steps, spent + time.monotonic() - started)
+                if step == TIMED_STEPS:
+                    place.steps = step + _steps_left(marks, config)
+                    note(f"{place.steps} steps fit into {config.minutes:g} minutes")
+            progress.move(step, place.steps)
+            if step % config.log_every == 0 or step == place.steps:
+                seconds = before + time.monotonic() - started
+                history.losses.append(losses.mean())
+                records.write(_row(history.losses[-1], rate, seconds, place, result), step)
+                progress.line(step, place.steps, history.losses[-1], seconds)
+            if watch and (watch.due(step) or step == place.steps):
+                figures, alarms = watch.look(result.logs)
+                records.write({**figures, **{f"collapse_{alarm.name}": alarm.what for alarm in alarms}}, step)
+                _heed(alarms, step, config, note, save)
+            stop, due = distributed.any_of(held.asked(), time.monotonic() - last_save > 60 * config.save_every_minutes)
+            if stop or due:
+                save()
                 last_save = time.monotonic()
-    except KeyboardInterrupt:
-        if out is not None and steps is not None:
-            save_state(out, method, optimizer, settings, step, steps, spent + time.monotonic() - started)
-            note(f"stopped at step {step}; the same command goes on from there")
-        raise
-    history.steps, history.seconds = step, spent + time.monotonic() - started
-    if out is not None:
-        save_state(out, method, optimizer, settings, step, step, history.seconds)
+            if stop:
+                goes_on = "goes on from there" if out is not None and place.steps else "starts again"
+                raise KeyboardInterrupt(f"stopped at step {step}; the same command {goes_on}")
+        place.steps = place.step
+        save()
+    history.steps, history.seconds = place.step, before + time.monotonic() - started
     method.eval()
     return history
 
 
-def _step(
-    method: Method, batches: Batches, pretext: Pretext, config: TrainConfig, generator: Generator, step: int
-) -> tuple[float, Out]:
-    """Gradients of one optimizer step; everything random depends on (seed, step, micro-batch) alone."""
-    total, device = 0.0, generator.device
+def _silent(line: str) -> None:
+    """Only the first process speaks."""
+
+
+def _resumed(
+    out: Path | None, settings: dict, method: Method, optimizer: torch.optim.Optimizer, note: Note
+) -> Place | None:
+    """Where the run in `out` stopped, with its weights put back; None where there is none."""
+    device = next(method.parameters()).device
+    saved = load_state(out, settings, device) if out is not None else None
+    if saved is None:
+        return None
+    try:
+        method.load_state_dict(saved["method"])
+        optimizer.load_state_dict(saved["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            "an unfinished run of another network is there",
+            where=out,
+            mend="remove that folder, or give the same settings",
+        ) from error
+    note(f"resuming at step {saved['place'].step} of {saved['place'].steps}")
+    return saved["place"]
+
+
+def _monitor(
+    method: Method, batches: Batches, config: TrainConfig, device: torch.device, prepare: Prepare | None,
+    labels: ArrayLike | None, place: Place,
+) -> Monitor | None:  # fmt: skip
+    """The look-out for collapse; None where nobody wants it or the run is too short for it."""
+    if config.monitor_every == 0 or not method.may_collapse:
+        return None
+    watch = Monitor(
+        method.encoder, batches, device, config.seed, config.monitor_every or 0, prepare, labels, config.precision == "bf16",
+        place.best, place.told,
+    )  # fmt: skip
+    return watch if place.steps is None or place.steps >= watch.every else None
+
+
+def _heed(alarms: list[Alarm], step: int, config: TrainConfig, note: Note, save: Callable[[], None]) -> None:
+    """Warn of a collapse, or end the run with its state saved."""
+    if config.on_collapse == "warn":
+        for alarm in alarms:
+            note(f"step {step}: {alarm.what}; {alarm.cure}")
+    [stop] = distributed.any_of(bool(alarms) and config.on_collapse == "stop")
+    if stop:
+        save()
+        alarm = alarms[0] if alarms else Alarm("", "a figure of another process has collapsed", "see its line")
+        raise UserError(alarm.what, where=f"step {step}", mend=f"{alarm.cure}; on_collapse=warn goes on from there")
+
+
+def _spread(method: Method) -> nn.Module:
+    """The method, its gradients averaged over processes where there are several.
+
+    Which parameters a step uses may differ from step to step (a mask token, prototypes that rest at first).
+    """
+    if distributed.world() == 1:
+        return method
+    # buffers are equal already (core.norms.BatchNorm); their flag has another name since torch 2.14
+    new = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+    flags: dict[str, Any] = {"forward_sync_buffers" if new else "broadcast_buffers": False}
+    return DistributedDataParallel(method, find_unused_parameters=True, gradient_as_bucket_view=True, **flags)
+
+
+def _gradients(
+    model: nn.Module, batches: Batches, pretext: Pretext, config: TrainConfig, generator: Generator, step: int,
+    per_epoch: int, losses: Losses,
+) -> Out:  # fmt: skip
+    """Gradients of one optimizer step; everything random depends on (seed, step, micro-batch, process) alone."""
+    device, rank = generator.device, distributed.rank()
     for micro in range(config.accumulate):
-        seed = seed_for(config.seed, step, micro)
+        seed = seed_for(config.seed, step, micro, *([rank] if rank else []))
         torch.manual_seed(seed)
         generator.manual_seed(seed)
-        epoch, number = divmod(step * config.accumulate + micro, len(batches))
-        batch = to_device(batches.batch(epoch, number), device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            result = method(pretext(batch, generator), generator)
-        loss = float(result.loss.detach())
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss} at step {step}", where=f"batch {number} of epoch {epoch}",
-                mend="lower the learning rate, or look at that batch's values",
-            )  # fmt: skip
-        (result.loss / config.accumulate).backward()
-        total += loss / config.accumulate
-    return total, result
+        epoch, number = divmod(step * config.accumulate + micro, per_epoch)
+        batch = to_device(_share(batches.batch(epoch, number), f"batch {number} of epoch {epoch}"), device)
+        inner = isinstance(model, DistributedDataParallel) and micro < config.accumulate - 1
+        with model.no_sync() if inner else nullcontext():  # type: ignore[operator]
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                result = model(pretext(batch, generator), generator)
+            (result.loss / config.accumulate).backward()
+        losses.add(result.loss)
+    return result
 
 
-def _steps_left(marks: list[float], started: float, config: TrainConfig) -> int:
+def _share(batch: Batch, where: str) -> Batch:
+    """This process's rows."""
+    rows = len(next(iter(batch.values())))
+    if rows < distributed.world():
+        raise UserError(
+            f"{rows} rows for {distributed.world()} processes",
+            where=where,
+            mend="use a larger batch or fewer processes",
+        )
+    return distributed.shard(batch)
+
+
+def _steps_left(marks: list[float], config: TrainConfig) -> int:
     """How many more steps fit into the minutes; the first few steps, which warm caches, are not counted."""
     assert config.minutes is not None
-    each = (marks[-1] - marks[4]) / (len(marks) - 5)
-    return max(0, int((60 * config.minutes - (marks[-1] - started)) / each))
+    each = (marks[-1] - marks[5]) / (len(marks) - 6)
+    left = max(0, int((60 * config.minutes - (marks[-1] - marks[0])) / each))
+    return int(distributed.broadcast(torch.tensor(left)))
 
 
-def _log(
-    out: Path | None, step: int, steps: int | None, loss: float, rate: float, seconds: float, result: Out
-) -> None:  # fmt: skip
-    """A line of metrics.jsonl."""
-    if out is None:
-        return
-    row: dict[str, float | int | None] = {
-        "step": step,
-        "steps": steps,
-        "loss": loss,
-        "lr": rate,
-        "seconds": round(seconds, 2),
-    }
-    row.update(result.logs)
+def _row(loss: float, rate: float, seconds: float, place: Place, result: Out) -> dict[str, Any]:
+    """What metrics.jsonl says of a step; beside the loss, figures of the first process's rows."""
+    row = {"steps": place.steps, "loss": loss, "lr": rate, "seconds": round(seconds, 2)}
+    row |= {name: float(value) for name, value in result.logs.items()}
     if result.embedding is not None:
-        row["feature_std"] = feature_std(result.embedding)
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-
-
-def _progress(steps: int | None, step: int) -> Callable[[int], None]:
-    """A bar on a terminal; nothing in a log, where plain lines are written instead."""
-    if not sys.stderr.isatty():
-        return lambda now: None
-    from tqdm import tqdm
-
-    bar = tqdm(total=steps, initial=step, unit="step", leave=False)
-
-    def update(now: int) -> None:
-        bar.update(now - bar.n)
-        if steps is not None and now >= steps:
-            bar.close()
-
-    return update
+        row["embedding_std"] = feature_std(result.embedding)
+    return row

@@ -34,11 +34,13 @@ class Method(nn.Module):
     """Base of all methods. `.encoder` is what is probed and exported.
 
     `batch_statistics`: its loss or its heads mix the rows of a batch (negatives, batch norm), so that several micro-batches
-    are not the same as one large batch.
+    are not the same as one large batch. `may_collapse`: its loss can fall while the features lose what they tell, so that
+    the monitors watch them; labels given by a person need no watch, and may well leave one direction.
     """
 
     encoder: Encoder
     batch_statistics: bool = False
+    may_collapse: bool = True
 
     def forward(self, data: Any, generator: Generator) -> Out:
         raise TypeError(f"{type(self).__name__} must define forward")

@@ -20,6 +20,8 @@ class Classifier(PretextClassifier):
         dropout: before the linear layer.
     """
 
+    may_collapse = False
+
     def __init__(self, encoder: Encoder, classes: int, dropout: float = 0.0) -> None:
         super().__init__(encoder, PuzzleConfig(classes=(("label", classes),), dropout=dropout))
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -90,19 +93,58 @@ def test_a_killed_run_goes_on_bit_equal(events: Ragged, tmp_path: Path, at: int)
     assert [row["loss"] for row in logs[0]] == [row["loss"] for row in logs[1]]
 
 
-def test_ctrl_c_saves_first(events: Ragged, tmp_path: Path) -> None:
-    def interrupted(batch: dict, generator: torch.Generator) -> Masked:
-        interrupted.calls += 1
-        if interrupted.calls == 6:
-            raise KeyboardInterrupt
+def interrupting(at: int, times: int = 1):
+    """A pretext during whose `at`-th call Ctrl-C is pressed, so many times."""
+    calls = 0
+
+    def pressed(batch: dict, generator: torch.Generator) -> Masked:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
         return pretext(batch, generator)
 
-    interrupted.calls = 0
-    with pytest.raises(KeyboardInterrupt):
-        train(method(), batches(events), interrupted, TrainConfig(steps=9), tmp_path / "run", note=quiet)
+    return pressed
+
+
+def test_ctrl_c_finishes_the_step_and_saves(events: Ragged, tmp_path: Path) -> None:
+    whole, again, config = method(), method(), TrainConfig(steps=9)
+    train(whole, batches(events), pretext, config, tmp_path / "whole", note=quiet)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 6; the same command goes on from there"):
+        train(method(), batches(events), interrupting(6), config, tmp_path / "run", note=quiet)
+    assert signal.getsignal(signal.SIGINT) is before
     lines: list[str] = []
-    train(method(), batches(events), pretext, TrainConfig(steps=9), tmp_path / "run", note=lines.append)
+    train(again, batches(events), pretext, config, tmp_path / "run", note=lines.append)
+    assert lines[0] == "resuming at step 6 of 9"
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+def test_a_second_ctrl_c_stops_at_once_and_leaves_the_older_state(events: Ragged, tmp_path: Path) -> None:
+    config = TrainConfig(steps=9, save_every_minutes=1e-9)
+    with pytest.raises(KeyboardInterrupt, match="at once"):
+        train(method(), batches(events), interrupting(6, times=2), config, tmp_path, note=quiet)
+    lines: list[str] = []
+    train(method(), batches(events), pretext, config, tmp_path, note=lines.append)
     assert lines[0] == "resuming at step 5 of 9"
+
+
+def test_a_full_disk_while_saving_is_one_line_and_leaves_the_older_state(
+    events: Ragged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(steps=9, save_every_minutes=1e-9)
+    with pytest.raises(Killed):
+        train(method(), batches(events), dies_at(3), config, tmp_path, note=quiet)
+    state = tmp_path / "resume" / "state.pt"
+    whole, limits = state.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:  # the kernel refuses larger files, as a full disk would
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) // 2, limits[1]))
+        with pytest.raises(UserError, match="the training state could not be saved"):
+            train(method(), batches(events), pretext, config, tmp_path, note=quiet)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert state.read_bytes() == whole and [p.name for p in state.parent.iterdir()] == ["state.pt"]
 
 
 def test_an_unfinished_run_with_other_settings_is_not_overwritten(events: Ragged, tmp_path: Path) -> None:
@@ -134,7 +176,7 @@ def test_four_micro_batches_equal_one_large_batch() -> None:
     class Fixed(ArrayBatches):
         def batch(self, epoch: int, number: int) -> dict:
             at = np.arange(number * self.batch_size, (number + 1) * self.batch_size)
-            return self._at(at % self.rows)
+            return self.at(at % self.rows)
 
     weights = []
     for size, accumulate in ((32, 1), (8, 4)):

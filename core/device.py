@@ -1,0 +1,68 @@
+"""Where and how a method is computed: its device, the layout of convolutions, compiled parts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from core.distributed import world
+from core.encoders.convnet import ConvNet
+from core.encoders.encoder import Stem, Trunk
+from core.errors import UserError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name, or one clear line; `cuda` is this process's own GPU."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device '{name}' cannot be used here", where="device", mend="use --device cpu") from error
+    if device.type == "cuda" and world() > 1:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
+
+
+def channels_last(module: nn.Module) -> None:
+    """Weights of 2-D and 3-D convolutions with their channels last, in place: outputs follow, names and values stay."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Conv3d | nn.ConvTranspose3d):
+            layout = torch.channels_last if part.weight.dim() == 4 else torch.channels_last_3d
+            part.weight.data = part.weight.data.contiguous(memory_format=layout)
+
+
+@contextmanager
+def compiled(method: nn.Module, wanted: bool) -> Iterator[None]:
+    """Stems, trunks and convolutional nets compiled while inside; names and weights stay.
+
+    Raises:
+        UserError: no C++ compiler is found.
+    """
+    parts = [m for m in method.modules() if isinstance(m, Stem | Trunk | ConvNet)] if wanted else []
+    if parts and not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++", "cl")):
+        raise UserError("no C++ compiler is found", where="compile", mend="install g++, set CXX, or use compile=false")
+    try:
+        for part in parts:
+            part.compile()
+        yield
+    finally:
+        for part in parts:
+            part._compiled_call_impl = None
+
+
+@contextmanager
+def eager(module: nn.Module) -> Iterator[None]:
+    """Nothing compiled while inside: features now and then are not worth another compilation."""
+    before = {m: m._compiled_call_impl for m in module.modules() if m._compiled_call_impl is not None}
+    try:
+        for part in before:
+            part._compiled_call_impl = None
+        yield
+    finally:
+        for part, call in before.items():
+            part._compiled_call_impl = call
