@@ -17,7 +17,9 @@ import numpy as np
 from core.bench import Bench, Row, row
 from core.config import to_dict
 from core.datasets import sha256
+from core.errors import UserError
 from core.statistics import Estimate
+from recsys import methods_bench
 from recsys.data import Loaded, load
 from recsys.estimators import SessionRecommender
 from recsys.evaluation import MAIN, from_scratch, over_draws, paired, sparser, tuned_floors
@@ -58,8 +60,16 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def bench(out: Path, only: str, minutes: float, seeds: int, device: str) -> Path:
-    """Run the tests whose (test, seed) is not there yet; returns `results.json`."""
+def bench(out: Path, only: str, budget: float | None, seeds: int, device: str) -> Path:
+    """Run the tests whose (test, seed) is not there yet; returns `results.json`.
+
+    Raises:
+        UserError: an unknown test.
+    """
+    minutes = budget or 10.0
+    if only == "methods" or only.startswith("methods-"):
+        chosen = [only.removeprefix("methods-")] if only != "methods" else []
+        return methods_bench.run(out, budget, seeds, methods=chosen, say=say)
     recipes = {name: to_dict(recipe(name)) for name in PRESETS}
     record = Bench(out, {"minutes": minutes, "device": device, "recipes": recipes}, say)
     tests: dict[str, Callable[[int], list[Row]]] = {
@@ -69,10 +79,16 @@ def bench(out: Path, only: str, minutes: float, seeds: int, device: str) -> Path
         "bert4rec": lambda seed: quality("beauty", "bert4rec", minutes, seed, device, out, floors=False),
         "users": lambda seed: fewer_users("beauty", minutes, seed, device, out),
     }
+    if only and only not in tests:
+        raise UserError(
+            f"no test '{only}'", where="--only", mend=f"choose from {', '.join([*tests, 'methods', 'smoke'])}"
+        )
     for test in [only] if only else tests:
         for seed in range(seeds):
             record.run(test, seed, lambda test=test, seed=seed: tests[test](seed))  # type: ignore[misc]
             record.write()
+    if not only:
+        methods_bench.run(out, budget, seeds, say=say)
     return record.write()
 
 

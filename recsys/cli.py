@@ -135,7 +135,8 @@ class Pretrain:
     Attributes:
         data: csv, parquet, folder, or a known name (beauty, sports, toys).
         out: the run folder; an interrupted run of the same settings goes on where it stopped.
-        method: next (guess the next item, SASRec) or bert4rec (guess masked items).
+        method: next (guess the next item, SASRec) or bert4rec (guess masked items), which recommend; cl4srec, moco, byol, vicreg,
+            data2vec, denoise, replaced, order or cpc, which give embeddings.
         minutes: wall time; or
         steps: optimizer steps. The preset's own budget where neither is given.
         seed: of weights and batches.
@@ -147,7 +148,7 @@ class Pretrain:
 
     data: str
     out: Path
-    method: Literal["next", "bert4rec"] = "next"
+    method: str = "next"
     minutes: float | None = None
     steps: int | None = None
     seed: int = 0
@@ -288,15 +289,16 @@ class Bench:
     """The benchmark on public data; resumable, writes results.json. `--only smoke` is a short check with exit code 1 on failure.
 
     Attributes:
-        only: one test; empty runs all but the smoke.
-        minutes: of pretraining, each.
+        only: one test: beauty, sports, toys, bert4rec, users, methods (does each method learn? one of them: methods-NAME) or smoke;
+            empty runs all but the smoke.
+        minutes: of pretraining, each; 10 where it is not given, but for the methods, which train 600 steps.
         out: folder.
         seeds: runs of each test.
         device: cpu, cuda, ….
     """
 
-    only: Literal["", "beauty", "sports", "toys", "bert4rec", "users", "smoke"] = ""
-    minutes: float = 10.0
+    only: str = ""
+    minutes: float | None = None
     out: Path = Path("bench/recsys")
     seeds: int = 3
     device: str = "cpu"
@@ -306,6 +308,10 @@ class Bench:
 
         if self.only == "smoke":
             return smoke(self.device)
+        if self.minutes is not None and not self.minutes > 0:
+            from core.errors import UserError
+
+            raise UserError(f"minutes is {self.minutes}", where="--minutes", mend="give a number above 0")
         print(f"results: {bench(self.out, self.only, self.minutes, self.seeds, self.device)}")
         return 0
 

@@ -7,6 +7,7 @@ is enough, and a wider model overfits (pilot on Beauty: width 128 peaked after 1
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ class ModelConfig:
         length: latest events that are read.
         negatives: items drawn at each step, against which the targets are scored (see `SampledHead`); 0, or a catalogue that
             is no larger, scores all items (full softmax).
+        causal: no item sees a later one, as next-item prediction needs; else each sees both sides.
+        pool: a sequence's embedding is the state at its last item, or the mean of all.
     """
 
     dim: int = 64
@@ -39,20 +42,23 @@ class ModelConfig:
     item_dropout: float = 0.0
     length: int = 50
     negatives: int = 512
+    causal: bool = True
+    pool: Literal["last", "mean"] = "last"
 
 
-def build_encoder(size: int, config: ModelConfig, causal: bool) -> TokenEncoder:
-    """Item ids (B, T) -> Tokens (B, T, dim), pooled at the last item: SASRec's shape (Kang & McAuley 2018), pre-norm.
+def build_encoder(size: int, config: ModelConfig) -> TokenEncoder:
+    """Item ids (B, T) -> Tokens (B, T, dim), pooled as configured: SASRec's shape (Kang & McAuley 2018), pre-norm.
 
     Args:
         size: ids of the catalogue, the three reserved ones counted.
-        causal: for the next item; a masked one is guessed from both sides.
     """
     trunk = TransformerConfig(
         dim=config.dim, depth=config.depth, heads=config.heads, mlp=config.mlp, dropout=config.dropout,
-        causal=causal, max_length=config.length + 1,
+        causal=config.causal, max_length=config.length + 1,
     )  # fmt: skip
-    return TokenEncoder(ItemStem(size, config.dim, config.item_dropout, norm=True), Transformer(trunk), pool="last")
+    return TokenEncoder(
+        ItemStem(size, config.dim, config.item_dropout, norm=True), Transformer(trunk), pool=config.pool
+    )
 
 
 def build_heads(encoder: TokenEncoder, config: ModelConfig, counts: NDArray[np.int64]) -> nn.ModuleDict:

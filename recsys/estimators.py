@@ -20,15 +20,13 @@ from core.encoders import TokenEncoder
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
 from core.heads import TiedHead
-from core.methods import Autoregressive, MaskedPrediction
-from core.methods.base import Method
-from core.pretext import Pretext
+from core.methods import MaskedConfig
 from core.tokens import Batch, to_device
 from core.training import History, resolve_device
 from recsys.data import Columns, Limits, check_catalogue, from_frame
 from recsys.encoders import build_encoder, build_heads
+from recsys.methods import RANKING, build
 from recsys.presets import Recipe, recipe
-from recsys.pretext import MaskedItems, next_item
 from recsys.ranking import exclude
 from recsys.sequences import Sequences
 
@@ -39,7 +37,7 @@ class SessionRecommender(PretrainedEncoder):
     """Pretrains on item sequences, recommends what comes next, and gives a vector for each sequence.
 
     Args:
-        method: a preset, `next` (SASRec) or `bert4rec`.
+        method: a preset: `next` (SASRec) and `bert4rec` recommend; the others of recsys.presets give embeddings alone.
         minutes, steps: how long to train, one of them; both None takes the preset's.
         seed: of weights and batches.
         device: `cpu`, `cuda`, ….
@@ -55,7 +53,7 @@ class SessionRecommender(PretrainedEncoder):
 
     domain: ClassVar[str] = "recsys"
     encoder_: TokenEncoder
-    heads_: nn.ModuleDict
+    heads_: nn.ModuleDict | None
 
     def __init__(
         self,
@@ -124,28 +122,30 @@ class SessionRecommender(PretrainedEncoder):
                 f"fewer than 2 sequences have 2 events or more after the last {self.hold_out} are held out",
                 where="data", mend="give longer sequences, or --hold-out 0",
             )  # fmt: skip
-        self._prepare(chosen, sequences.catalogue, popularity(train), self.hold_out, data)
-        method, pretext = self._method()
+        heads = self._prepare(chosen, sequences.catalogue, popularity(train), self.hold_out, data)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(chosen.train.seed)
+            method = build(chosen.objective, chosen.pretext, self.encoder_, heads)
         batches = SequenceBatches(
             train.ragged(), chosen.batch_size, chosen.train.seed, chosen.model.length + 1, crop="last", min_length=2
         )
-        self.pretrain(method, batches, pretext, chosen.train, out, note)
+        self.pretrain(method, batches, chosen.pretext, chosen.train, out, note)
+        if not isinstance(chosen.objective, RANKING):
+            self.heads_ = None
         return self
 
-    def _prepare(self, chosen: Recipe, catalogue: Categories, counts: NDArray, hold_out: int, data: str) -> None:
-        """Fresh weights of the right shapes, drawn from the recipe's seed."""
+    def _prepare(
+        self, chosen: Recipe, catalogue: Categories, counts: NDArray, hold_out: int, data: str
+    ) -> nn.ModuleDict:
+        """Fresh weights of the right shapes, drawn from the recipe's seed; returns heads over the items."""
         self.recipe_, self.catalogue_, self.popularity_ = chosen, catalogue, np.asarray(counts, dtype=np.int64)
         self.hold_out_, self.data_ = hold_out, data
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(chosen.train.seed)
-            self.encoder_ = build_encoder(catalogue.size, chosen.model, causal=chosen.pretext == "next")
-            self.heads_ = build_heads(self.encoder_, chosen.model, self.popularity_)
-
-    def _method(self) -> tuple[Method, Pretext]:
-        if self.recipe_.pretext == "next":
-            return Autoregressive(self.encoder_, self.heads_), next_item
-        masks = MaskedItems(self.recipe_.mask_ratio, self.recipe_.mask_last)
-        return MaskedPrediction(self.encoder_, self.heads_), masks
+            self.encoder_ = build_encoder(catalogue.size, chosen.model)
+            heads = build_heads(self.encoder_, chosen.model, self.popularity_)
+        self.heads_ = heads if isinstance(chosen.objective, RANKING) else None
+        return heads
 
     # the run folder
 
@@ -198,7 +198,7 @@ class SessionRecommender(PretrainedEncoder):
         self._check_fitted()
         device = resolve_device(self.device)
         self.encoder_.to(device).eval()
-        length, masked = self.recipe_.model.length, self.recipe_.pretext == "masked"
+        length, masked = self.recipe_.model.length, isinstance(self.recipe_.objective, MaskedConfig)
         known = history.known().last(length)
         result = np.full((len(known), self.encoder_.dim), np.nan, dtype=np.float32)
         order = np.argsort(known.lengths, kind="stable")
@@ -212,7 +212,15 @@ class SessionRecommender(PretrainedEncoder):
         return result
 
     def scores(self, history: Sequences) -> NDArray[np.float32]:
-        """Log-probability (N, items) of each item coming next; a sequence without a known item gets popularity's."""
+        """Log-probability (N, items) of each item coming next; a sequence without a known item gets popularity's.
+
+        Raises:
+            UserError: a method that gives embeddings and no item scores.
+        """
+        if self.heads_ is None:
+            raise UserError(
+                f"{self.method} gives embeddings, no item scores", where="method", mend="pretrain with next or bert4rec"
+            )
         hidden = self.hidden(history)
         device = resolve_device(self.device)
         empty = np.isnan(hidden[:, 0])

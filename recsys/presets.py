@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any
 
+from core import methods as m
 from core.errors import UserError
 from core.training import TrainConfig
 from recsys.encoders import ModelConfig
+from recsys.methods import Objective, Task
+from recsys.pretext import MaskedItems, NextItem, ReorderedItems, SequenceViews, SwappedItems
 
 
 @dataclass(frozen=True)
@@ -16,21 +19,20 @@ class Recipe:
     """All that a run depends on, but for the data.
 
     Attributes:
-        pretext: guess the next item, or masked ones.
+        objective: the method's own settings.
+        pretext: what it learns from.
         model: shape of the encoder.
         train: schedule.
         batch_size: sequences a step.
-        mask_ratio, mask_last: see `recsys.pretext.MaskedItems`.
     """
 
-    pretext: Literal["next", "masked"] = "next"
+    objective: Objective = field(default_factory=m.AutoregressiveConfig)
+    pretext: Task = field(default_factory=NextItem)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(minutes=10.0, lr=2e-3, weight_decay=0.0, warmup=0.02)
     )
     batch_size: int = 128
-    mask_ratio: float = 0.3
-    mask_last: float = 0.3
 
 
 def sasrec() -> Recipe:
@@ -49,11 +51,96 @@ def bert4rec() -> Recipe:
     `tacit-recsys pretrain --data beauty --method bert4rec --out runs/bert4rec`, 10 minutes on two cores. Masking gives a target to a
     third of the events alone, so it learns more slowly than guessing each next item; docs/results/recsys.json has its figures.
     """
+    return _both_sides(m.MaskedConfig(), MaskedItems(), pool="last")
+
+
+def _both_sides(
+    objective: Any, pretext: Any, pool: Any = "mean", dropout: float = 0.2, batch_size: int = 128
+) -> Recipe:
+    """A recipe on a Transformer of two blocks that sees both sides."""
     base = Recipe()
-    return replace(base, pretext="masked", model=replace(base.model, depth=2))
+    dropout = base.model.dropout if pool == "last" else dropout
+    model = replace(base.model, depth=2, causal=False, pool=pool, dropout=dropout)
+    return replace(base, objective=objective, pretext=pretext, model=model, batch_size=batch_size)
 
 
-PRESETS: dict[str, Callable[[], Recipe]] = {"next": sasrec, "bert4rec": bert4rec}
+def cl4srec() -> Recipe:
+    """Two changed views of a sequence attract (CL4SRec, Xie et al. 2022, with its contrastive part alone); embeddings, no item scores.
+
+    `tacit-recsys pretrain --data beauty --method cl4srec --out runs/cl4srec --minutes 5`; docs/methods.md has what it learns.
+    """
+    return _both_sides(m.SimCLRConfig(temperature=0.2), SequenceViews(), batch_size=256)
+
+
+def moco() -> Recipe:
+    """CL4SRec's views against a queue of past sequences (MoCo, He et al. 2019); embeddings, no item scores.
+
+    `tacit-recsys pretrain --data beauty --method moco --out runs/moco --minutes 5`; docs/methods.md has what it learns.
+    """
+    return _both_sides(m.MoCoConfig(), SequenceViews(), batch_size=256)
+
+
+def byol() -> Recipe:
+    """One view predicts a slow copy's features of the other (BYOL, Grill et al. 2020); embeddings, no item scores.
+
+    `tacit-recsys pretrain --data beauty --method byol --out runs/byol --minutes 5`; docs/methods.md has what it learns.
+    """
+    return _both_sides(m.BYOLConfig(), SequenceViews(), batch_size=256)
+
+
+def vicreg() -> Recipe:
+    """Views agree, features vary and differ (VICReg, Bardes et al. 2021); embeddings, no item scores.
+
+    `tacit-recsys pretrain --data beauty --method vicreg --out runs/vicreg --minutes 5`; docs/methods.md has what it learns.
+    """
+    return _both_sides(m.VICRegConfig(), SequenceViews(), batch_size=256)
+
+
+def data2vec() -> Recipe:
+    """A slow copy's features at hidden items (data2vec, Baevski et al. 2022); embeddings, no item scores.
+
+    `tacit-recsys pretrain --data beauty --method data2vec --out runs/data2vec --minutes 5`; docs/methods.md has what it learns.
+    """
+    return _both_sides(m.Data2VecConfig(top=2, norm="layer"), MaskedItems(ratio=0.4, last=0.0))
+
+
+def denoise() -> Recipe:
+    """Clean items from a sequence of which a quarter was swapped (Vincent et al. 2008); embeddings, no item scores.
+
+    `tacit-recsys pretrain --data beauty --method denoise --out runs/denoise --minutes 5`; docs/methods.md has what it learns.
+    """
+    return _both_sides(m.DenoiseConfig(), SwappedItems(task="mend"))
+
+
+def replaced() -> Recipe:
+    """Which items were swapped with another sequence's (ELECTRA, Clark et al. 2020); embeddings, no item scores.
+
+    `tacit-recsys pretrain --data beauty --method replaced --out runs/replaced --minutes 5`; docs/methods.md has what it learns.
+    """
+    return _both_sides(m.PuzzleConfig(), SwappedItems())
+
+
+def order() -> Recipe:
+    """Which order the segments of a sequence are in; embeddings, no item scores.
+
+    `tacit-recsys pretrain --data beauty --method order --out runs/order --minutes 5`; docs/methods.md has what it learns.
+    """
+    return _both_sides(m.PuzzleConfig(), ReorderedItems())
+
+
+def cpc() -> Recipe:
+    """Which of many items comes one to three steps later (CPC, van den Oord et al. 2018); embeddings, no item scores.
+
+    `tacit-recsys pretrain --data beauty --method cpc --out runs/cpc --minutes 5`; docs/methods.md has what it learns.
+    """
+    base = Recipe()
+    return replace(base, objective=m.CPCConfig(steps=3), model=replace(base.model, dropout=0.2, pool="mean"))
+
+
+PRESETS: dict[str, Callable[[], Recipe]] = {
+    "next": sasrec, "bert4rec": bert4rec, "cl4srec": cl4srec, "moco": moco, "byol": byol, "vicreg": vicreg, "data2vec": data2vec,
+    "denoise": denoise, "replaced": replaced, "order": order, "cpc": cpc,
+}  # fmt: skip
 
 
 def recipe(method: str) -> Recipe:

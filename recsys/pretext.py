@@ -1,20 +1,41 @@
-"""What is hidden from the encoder, and guessed: the next item, or masked ones."""
+"""What a batch of sequences is turned into for each family of methods: one frozen dataclass each, which a recipe holds and a run saves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
+from core import puzzles
+from core.codec import FIRST, MASKED
+from core.errors import UserError
 from core.masking import random_mask, suffix_mask
-from core.pretext import Masked, Shifted
+from core.pretext import Corrupted, Masked, Pseudo, Shifted, Views
 from core.tokens import Batch
 
 
-def next_item(batch: Batch, generator: Generator) -> Shifted:
+def _share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise UserError(f"{name} is {value}", where=f"pretext.{name}", mend="use a share between 0 and 1")
+
+
+def _coins(batch: Batch, chance: float, generator: Generator) -> Tensor:
+    """(B, 1) bool, true with that chance."""
+    rows = len(batch["pad"])
+    return torch.rand((rows, 1), generator=generator, device=generator.device).to(batch["pad"].device) < chance
+
+
+@dataclass(frozen=True)
+class NextItem:
     """Every item is guessed from those before it (SASRec, Kang & McAuley 2018); padding is never a target."""
-    return Shifted(batch)
+
+    kind: Literal["next_item"] = "next_item"
+    horizon: int = 1
+
+    def __call__(self, batch: Batch, generator: Generator) -> Shifted:
+        return Shifted(batch, self.horizon)
 
 
 @dataclass(frozen=True)
@@ -26,12 +47,110 @@ class MaskedItems:
         last: share of the sequences of which only the last item is hidden: what recommending asks for.
     """
 
+    kind: Literal["masked_items"] = "masked_items"
     ratio: float = 0.3
     last: float = 0.3
+
+    def __post_init__(self) -> None:
+        _share("ratio", self.ratio)
 
     def __call__(self, batch: Batch, generator: Generator) -> Masked:
         pad = batch["pad"]
         anywhere = random_mask(pad, self.ratio, generator)
         at_end = suffix_mask(pad, 1, 1, generator)
-        end = torch.rand((len(pad), 1), generator=generator, device=generator.device).to(pad.device) < self.last
-        return Masked(batch, {"item": torch.where(end, at_end, anywhere)}, {"item": batch["item"]})
+        hidden = torch.where(_coins(batch, self.last, generator), at_end, anywhere)
+        return Masked(batch, {"item": hidden}, {"item": batch["item"]})
+
+
+@dataclass(frozen=True)
+class SequenceViews:
+    """Two views of each sequence, each by one of three changes drawn at random (CL4SRec, Xie et al. 2022).
+
+    Attributes:
+        crop: share of the sequence that a crop keeps, at a random place.
+        mask: share of the items that are hidden.
+        reorder: share of the sequence, at a random place, that is shuffled.
+    """
+
+    kind: Literal["sequence_views"] = "sequence_views"
+    crop: float = 0.6
+    mask: float = 0.3
+    reorder: float = 0.6
+
+    def __post_init__(self) -> None:
+        for name in ("crop", "mask", "reorder"):
+            _share(name, getattr(self, name))
+
+    def view(self, batch: Batch, generator: Generator) -> Batch:
+        """One view; crops are moved to the left, so that padding stays on the right."""
+        item, pad = batch["item"], batch["pad"]
+        rows, time = pad.shape
+        valid = (~pad).sum(1, keepdim=True)  # (B, 1)
+        place = torch.arange(time, device=pad.device).expand(rows, time)
+        draw = torch.rand((3, rows, 1), generator=generator, device=generator.device).to(pad.device)
+        kept = (valid * self.crop).round().long().clamp(min=1).minimum(valid)
+        start = (draw[0] * (valid - kept + 1)).long().minimum((valid - kept).clamp(min=0))
+        cropped = item.gather(1, (place + start).clamp(max=time - 1)).masked_fill(place >= kept, 0)
+        masked = item.masked_fill(random_mask(pad, self.mask, generator), MASKED)
+        length = (valid * self.reorder).round().long()
+        first = (draw[1] * (valid - length + 1)).long().minimum((valid - length).clamp(min=0))
+        inside = (place >= first) & (place < first + length)
+        noise = torch.rand(pad.shape, generator=generator, device=generator.device).to(pad.device)
+        # places outside the stretch keep their rank, those inside share its ranks at random
+        key = torch.where(inside, first + noise * length, place.to(noise.dtype))
+        shuffled = item.gather(1, key.argsort(dim=1, stable=True))
+        choice = (draw[2] * 3).long()
+        out = torch.where(choice == 0, cropped, torch.where(choice == 1, masked, shuffled))
+        return {**batch, "item": out, "pad": torch.where(choice == 0, place >= kept, pad)}
+
+    def __call__(self, batch: Batch, generator: Generator) -> Views:
+        return Views([self.view(batch, generator) for _ in range(2)])
+
+
+@dataclass(frozen=True)
+class SwappedItems:
+    """Some items are those of other sequences; each place tells whether it is its own (ELECTRA, Clark et al. 2020).
+
+    Attributes:
+        ratio: share of each sequence that is replaced.
+        task: `tell` labels each place; `mend` asks for the clean items (a denoising autoencoder).
+    """
+
+    kind: Literal["swapped_items"] = "swapped_items"
+    ratio: float = 0.25
+    task: Literal["tell", "mend"] = "tell"
+    classes: ClassVar[tuple[tuple[str, int], ...]] = (("replaced", 2),)
+
+    def __post_init__(self) -> None:
+        _share("ratio", self.ratio)
+
+    def __call__(self, batch: Batch, generator: Generator) -> Pseudo | Corrupted:
+        item, pad = batch["item"], batch["pad"]
+        known = item >= FIRST
+        new, replaced = puzzles.replace(item, pad | ~known, self.ratio, generator)
+        if self.task == "mend":
+            return Corrupted({**batch, "item": new}, batch)
+        return Pseudo({**batch, "item": new}, replaced.long().masked_fill(pad, -100))
+
+
+@dataclass(frozen=True)
+class ReorderedItems:
+    """The sequence is cut into segments in another order, which is to be told.
+
+    Attributes:
+        segments: how many; sequences of fewer items teach nothing.
+    """
+
+    kind: Literal["reordered_items"] = "reordered_items"
+    segments: int = 3
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.segments <= 4:
+            raise UserError(f"{self.segments} segments", where="pretext.segments", mend="use 2, 3 or 4")
+
+    @property
+    def classes(self) -> tuple[tuple[str, int], ...]:
+        return (("order", {2: 2, 3: 6, 4: 24}[self.segments]),)
+
+    def __call__(self, batch: Batch, generator: Generator) -> Pseudo:
+        return Pseudo(*puzzles.reorder(batch, batch["pad"], self.segments, generator))

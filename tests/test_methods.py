@@ -134,11 +134,11 @@ def items() -> Case:
     from recsys.synthetic import World, generate
 
     sequences = from_frame(generate(World(users=1500))).sequences
-    ragged, config = sequences.ragged(), ModelConfig(dim=32, dropout=0.1)
+    ragged, config = sequences.ragged(), ModelConfig(dim=32, dropout=0.1, causal=False)
     counts = np.bincount(sequences.items - FIRST, minlength=sequences.catalogue.size - FIRST)
 
     def method() -> Method:
-        encoder = build_encoder(sequences.catalogue.size, config, causal=False)
+        encoder = build_encoder(sequences.catalogue.size, config)
         return MaskedPrediction(encoder, build_heads(encoder, config, counts))
 
     batches = SequenceBatches(ragged, 64, max_length=20)

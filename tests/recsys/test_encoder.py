@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from core.codec import FIRST, MASKED
 from core.heads import SampledHead, TiedHead
 from core.methods import Autoregressive
 from recsys.encoders import ModelConfig, build_encoder, build_heads
-from recsys.pretext import MaskedItems, next_item
+from recsys.pretext import MaskedItems, NextItem
 from recsys.synthetic import World, generate
 
 SMALL = ModelConfig(dim=16, heads=2, dropout=0.0, length=10, negatives=0)
@@ -25,7 +27,7 @@ def items(*rows: list[int]) -> dict[str, torch.Tensor]:
 
 def encoder(causal: bool = True):
     torch.manual_seed(0)
-    return build_encoder(20, SMALL, causal).eval()
+    return build_encoder(20, replace(SMALL, causal=causal)).eval()
 
 
 def test_a_later_item_changes_no_earlier_state():
@@ -59,8 +61,8 @@ def test_the_loss_looks_at_real_positions_alone():
     generator = torch.Generator().manual_seed(0)
     batch = items([3, 4, 5])
     wide = {**items([3, 4, 5, 0, 0]), "index": torch.arange(1)}
-    assert method(next_item(batch, generator), generator).loss.item() == pytest.approx(
-        method(next_item(wide, generator), generator).loss.item(), abs=1e-6
+    assert method(NextItem()(batch, generator), generator).loss.item() == pytest.approx(
+        method(NextItem()(wide, generator), generator).loss.item(), abs=1e-6
     )
 
 
@@ -95,12 +97,12 @@ def test_next_item_loss_falls_below_that_of_guessing_by_popularity():
     sequences = from_frame(generate(World(users=300, intents=3, stages=4, items=3), 0)).sequences
     config = ModelConfig(dim=32, dropout=0.0, length=20)
     torch.manual_seed(0)
-    net = build_encoder(sequences.catalogue.size, config, True)
+    net = build_encoder(sequences.catalogue.size, config)
     method = Autoregressive(net, build_heads(net, config, np.ones(sequences.n_items, np.int64)))
     batches = SequenceBatches(sequences.ragged(), 64, 0, 21, crop="last", min_length=2)
     generator, best = torch.Generator().manual_seed(0), torch.optim.Adam(method.parameters(), 0.01)
     for step in range(60):
-        loss = method(next_item(batches.batch(step // len(batches), step % len(batches)), generator), generator).loss
+        loss = method(NextItem()(batches.batch(step // len(batches), step % len(batches)), generator), generator).loss
         best.zero_grad()
         loss.backward()
         best.step()
