@@ -178,13 +178,21 @@ TESTS: dict[str, Callable[[Path, float, int, str], list[Row]]] = {
 ONCE = ("floors", "smoke")  # the same for every seed
 
 
-def bench(only: str | None, minutes: float, out: Path, seeds: int, device: str, say: Callable[[str], None]) -> int:
+def bench(
+    only: str | None, budget: float | None, out: Path, seeds: int, device: str, say: Callable[[str], None]
+) -> int:
     """Run the tests for seeds 0, 1, …; returns the exit code, 1 where a figure is missing."""
-    if only is not None and only not in TESTS:
-        raise UserError(f"unknown test '{only}'", where="--only", mend=f"choose from {', '.join(TESTS)}")
+    minutes, method = 8.0 if budget is None else budget, (only or "").removeprefix("methods-")
+    if only is not None and only not in TESTS and only != "methods" and method == only:
+        known = ", ".join([*TESTS, "methods"])
+        raise UserError(f"unknown test '{only}'", where="--only", mend=f"choose from {known}")
     if seeds < 1 or not minutes > 0:
         raise UserError("a bench needs a seed and some minutes", where="--seeds, --minutes", mend="give 1 or more")
     find(DATA)  # one clear line where the data is not there
+    if only == "methods" or method != (only or ""):
+        from finance import methods_bench
+
+        return methods_bench.run(study(), out, budget, seeds, [method] if method != only else [], say)
     record = Bench(out, {"minutes": minutes, "sha256": KNOWN[DATA].sha256["transactions.parquet"]}, say)
     failed = False
     for test in [only] if only else [t for t in TESTS if t != "smoke"]:

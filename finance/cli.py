@@ -107,8 +107,8 @@ class Pretrain:
     Attributes:
         data: csv or parquet file, folder with schema.toml, or a known name (fdh_simulated).
         out: the run folder; an interrupted run of the same settings goes on where it stopped.
-        method: masked (hidden fields are predicted; the one that can score), next (the next payment), simclr (slices of a
-            card's history agree).
+        method: masked (hidden fields are predicted; the one that can score), next (the next payment), simclr, moco, byol, barlow
+            or vicreg (slices of a card's history agree), data2vec, denoise, replaced, order or cpc.
         minutes: wall time; or
         steps: optimizer steps. The recipe's own number where neither is given.
         until: first day that is not seen, as 2024-12-31; by default the first test day.
@@ -252,15 +252,16 @@ class Bench:
     """The benchmark on fdh_simulated, resumable by (test, seed); writes results.json.
 
     Attributes:
-        only: one test of finance.benchmark.TESTS; all of them but smoke where it is not given.
-        minutes: pretraining time of each seed.
+        only: one test of finance.benchmark.TESTS; methods (does each method learn?), or one of them as methods-NAME; all tests but
+            smoke where it is not given.
+        minutes: pretraining time of each seed; 8 where it is not given, but for the methods, which train 500 steps.
         out: folder for parts and results.json.
         seeds: how many, from 0.
         device: cpu, cuda, …
     """
 
     only: str | None = None
-    minutes: float = 8.0
+    minutes: float | None = None
     out: Path = Path("bench/finance")
     seeds: int = 3
     device: str = "cpu"

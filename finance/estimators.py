@@ -22,14 +22,12 @@ from core.config import from_dict, to_dict
 from core.encoders import FieldStem, TokenEncoder
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
-from core.methods import Autoregressive, MaskedPrediction, Method, SimCLR
-from core.pretext import Pretext
 from core.tokens import Batch, to_device
 from finance.data import Transactions, read
 from finance.encoders import event_encoder
 from finance.histories import EventCodec, Windows
+from finance.methods import WITH_HEADS, Plan, build
 from finance.presets import Recipe
-from finance.pretext import event_slices, masked_fields, next_event
 from finance.scoring import and_past, surprise, with_past
 from finance.split import default_split
 
@@ -87,7 +85,7 @@ class TransactionEncoder(PretrainedEncoder):
         }
         ragged = self.codec_.encode(past).ragged
         torch.manual_seed(recipe.train.seed)
-        self._build(recipe)
+        method = build(self._build(recipe))
         batches = SequenceBatches(
             ragged,
             max(2, min(recipe.batch_size, int((ragged.lengths >= recipe.shortest).sum()))),
@@ -95,8 +93,9 @@ class TransactionEncoder(PretrainedEncoder):
             max_length=recipe.shape.context,
             min_length=recipe.shortest,
         )
-        method, pretext = self._method(recipe)
-        self.pretrain(method, batches, pretext, recipe.train, out, note)
+        kept = self.heads_
+        self.pretrain(method, batches, recipe.pretext.bound(self.codec_.fields), recipe.train, out, note)
+        self.heads_ = kept  # a puzzle's own heads answer nothing that is asked later
         self.trained_on_ |= {"steps": self.history_.steps, "minutes": round(self.history_.seconds / 60, 2)}
         return self
 
@@ -146,19 +145,13 @@ class TransactionEncoder(PretrainedEncoder):
         kinds = {f.name: torch.long if f.kind == "categorical" else torch.float32 for f in self.codec_.fields}
         return {name: torch.zeros(shape, dtype=kind) for name, kind in {**kinds, "pad": torch.bool}.items()}
 
-    def _build(self, recipe: Recipe) -> None:
+    def _build(self, recipe: Recipe) -> Plan:
         self.recipe_ = recipe
         self.encoder_ = event_encoder(self.codec_, recipe.shape)
         heads = cast(FieldStem, self.encoder_.stem).heads(components=recipe.shape.components, trim=recipe.shape.trim)
-        self.heads_ = None if recipe.method == "simclr" else heads
-
-    def _method(self, recipe: Recipe) -> tuple[Method, Pretext]:
+        self.heads_ = heads if isinstance(recipe.objective, WITH_HEADS) else None
         weights = {f.name: 1.0 if f.name == "amount" else recipe.other_weight for f in self.codec_.fields}
-        if self.heads_ is None:
-            return SimCLR(self.encoder_), event_slices(recipe.slices)
-        if recipe.method == "next":
-            return Autoregressive(self.encoder_, self.heads_, weights), next_event(recipe.horizon)
-        return MaskedPrediction(self.encoder_, self.heads_, weights), masked_fields(self.codec_.fields, recipe.masks)
+        return Plan(self.encoder_, heads, weights, recipe.objective, recipe.pretext, self.codec_.fields)
 
     def describe(self) -> dict[str, Any]:
         return {

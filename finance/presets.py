@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any
 
+from core import methods as m
 from core.errors import UserError
 from core.training import TrainConfig
 from finance.encoders import Shape
-from finance.pretext import Masks, Slices
+from finance.methods import Objective, Task
+from finance.pretext import Masks, NextEvent, Segments, Slices, Swaps
 from finance.scoring import Score
 
 
@@ -27,23 +29,23 @@ class Recipe:
     """All settings of a pretraining run.
 
     Attributes:
-        method: `masked` (the one that can score), `next` or `simclr`.
+        method: the preset's name; `masked` is the one that can score.
+        objective: the method's own settings.
+        pretext: what it learns from.
         batch_size: windows a step.
         shortest: cards with fewer events teach nothing.
         other_weight: weight of every field's loss but the amount's.
-        horizon: of `next`: how many events ahead.
     """
 
-    method: Literal["masked", "next", "simclr"] = "masked"
+    method: str = "masked"
+    objective: Objective = field(default_factory=m.MaskedConfig)
+    pretext: Task = field(default_factory=Masks)
     shape: Shape = field(default_factory=Shape)
     fields: Fields = field(default_factory=Fields)
-    masks: Masks = field(default_factory=Masks)
-    slices: Slices = field(default_factory=Slices)
     score: Score = field(default_factory=Score)
     batch_size: int = 32
     shortest: int = 5
     other_weight: float = 0.3
-    horizon: int = 1
     train: TrainConfig = field(default_factory=lambda: TrainConfig(minutes=10.0, lr=2e-3))
 
 
@@ -60,20 +62,100 @@ def masked() -> Recipe:
 def next_event() -> Recipe:
     """The next event's fields from the history (GPT); gives embeddings, no score.
 
-    `tacit-finance pretrain --data fdh_simulated --method next --out RUN --minutes 5`
+    `tacit-finance pretrain --data fdh_simulated --method next --out RUN --minutes 5`; docs/methods.md has what it learns.
     """
-    return Recipe(method="next")
+    return Recipe("next", m.AutoregressiveConfig(), NextEvent())
+
+
+def _slices(method: str, objective: Any) -> Recipe:
+    """A recipe on two slices of each card's history."""
+    return Recipe(method, objective, Slices(), batch_size=128, shortest=20)
 
 
 def simclr() -> Recipe:
     """Two slices of a card's history attract (CoLES, Babaev et al. 2022, with SimCLR's loss); gives embeddings, no score.
 
-    `tacit-finance pretrain --data fdh_simulated --method simclr --out RUN --minutes 5`
+    `tacit-finance pretrain --data fdh_simulated --method simclr --out RUN --minutes 5`; docs/methods.md has what it learns.
     """
-    return Recipe(method="simclr", batch_size=128, shortest=20)
+    return _slices("simclr", m.SimCLRConfig())
 
 
-METHODS: dict[str, Callable[[], Recipe]] = {"masked": masked, "next": next_event, "simclr": simclr}
+def moco() -> Recipe:
+    """CoLES' slices against a queue of past slices (MoCo, He et al. 2019); gives embeddings, no score.
+
+    `tacit-finance pretrain --data fdh_simulated --method moco --out RUN --minutes 5`; docs/methods.md has what it learns.
+    """
+    return _slices("moco", m.MoCoConfig(queue=1024))
+
+
+def byol() -> Recipe:
+    """One slice predicts a slow copy's features of the other (BYOL, Grill et al. 2020); gives embeddings, no score.
+
+    `tacit-finance pretrain --data fdh_simulated --method byol --out RUN --minutes 5`; docs/methods.md has what it learns.
+    """
+    return _slices("byol", m.BYOLConfig())
+
+
+def barlow() -> Recipe:
+    """Features of two slices agree one to one (Barlow Twins, Zbontar et al. 2021); gives embeddings, no score.
+
+    `tacit-finance pretrain --data fdh_simulated --method barlow --out RUN --minutes 5`; docs/methods.md has what it learns.
+    """
+    return _slices("barlow", m.BarlowConfig())
+
+
+def vicreg() -> Recipe:
+    """Slices agree, features vary and differ (VICReg, Bardes et al. 2021); gives embeddings, no score.
+
+    `tacit-finance pretrain --data fdh_simulated --method vicreg --out RUN --minutes 5`; docs/methods.md has what it learns.
+    """
+    return _slices("vicreg", m.VICRegConfig())
+
+
+def data2vec() -> Recipe:
+    """A slow copy's features where fields are hidden (data2vec, Baevski et al. 2022); gives embeddings, no score.
+
+    `tacit-finance pretrain --data fdh_simulated --method data2vec --out RUN --minutes 5`; docs/methods.md has what it learns.
+    """
+    return Recipe("data2vec", m.Data2VecConfig(top=2), Masks(longest=20))
+
+
+def denoise() -> Recipe:
+    """Clean fields from a history in which some were swapped (Vincent et al. 2008); gives embeddings, no score.
+
+    `tacit-finance pretrain --data fdh_simulated --method denoise --out RUN --minutes 5`; docs/methods.md has what it learns.
+    """
+    return Recipe("denoise", m.DenoiseConfig(), Swaps(task="mend"))
+
+
+def replaced() -> Recipe:
+    """Which fields were swapped with another card's (ELECTRA, Clark et al. 2020); gives embeddings, no score.
+
+    `tacit-finance pretrain --data fdh_simulated --method replaced --out RUN --minutes 5`; docs/methods.md has what it learns.
+    """
+    return Recipe("replaced", m.PuzzleConfig(), Swaps())
+
+
+def order() -> Recipe:
+    """Which order the segments of a history are in; gives embeddings, no score.
+
+    `tacit-finance pretrain --data fdh_simulated --method order --out RUN --minutes 5`; docs/methods.md has what it learns.
+    """
+    return Recipe("order", m.PuzzleConfig(), Segments(), shortest=20)
+
+
+def cpc() -> Recipe:
+    """Which of many events comes one to four later (CPC, van den Oord et al. 2018); gives embeddings, no score.
+
+    `tacit-finance pretrain --data fdh_simulated --method cpc --out RUN --minutes 5`; docs/methods.md has what it learns.
+    """
+    return Recipe("cpc", m.CPCConfig(), NextEvent())
+
+
+METHODS: dict[str, Callable[[], Recipe]] = {
+    "masked": masked, "next": next_event, "simclr": simclr, "moco": moco, "byol": byol, "barlow": barlow, "vicreg": vicreg,
+    "data2vec": data2vec, "denoise": denoise, "replaced": replaced, "order": order, "cpc": cpc,
+}  # fmt: skip
 
 
 def recipe_for(method: str) -> Recipe:

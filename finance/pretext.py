@@ -1,80 +1,152 @@
-"""What a card's history can teach without labels: hidden fields, what comes next, and whose slice it is."""
+"""What a card's history can teach without labels: hidden or swapped fields, what comes next, whose slice it is, in which order.
+
+Each is a frozen dataclass, which a recipe holds and a run saves; `bound(fields)` is the pretext for an encoder of those fields.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
 
+from core import puzzles
 from core.encoders import Field
-from core.masking import random_mask, suffix_mask
-from core.pretext import Masked, Shifted, Views
+from core.errors import UserError
+from core.masking import bert, random_mask, suffix_mask
+from core.pretext import Corrupted, Masked, Pretext, Pseudo, Shifted, Views
 from core.tokens import Batch
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise UserError(f"{name} is {value}", where=f"pretext.{name}", mend="use a share between 0 and 1")
 
 
 @dataclass(frozen=True)
 class Masks:
-    """What `masked_fields` hides.
+    """Fields are hidden and predicted (BERT, Devlin et al. 2018; TabBERT, Padhi et al. 2021), with forecasting as masking.
 
     Attributes:
         longest: the amounts of a window's last n events are hidden, n uniform in [1, longest]: recent events may be the fraud
             itself, so that the score, too, is given older ones only.
         others_longest: half of the windows also lose every other field of their last m events, m uniform in [1, others_longest].
         ratio: of the events that lose one field each at random, amounts aside.
+        replace: of the places to be predicted, hide eight in ten alone; one is replaced by another event's value, one left as it
+            is (BERT's 80/10/10). The score needs all of them hidden.
     """
 
+    kind: Literal["masks"] = "masks"
     longest: int = 60
     others_longest: int = 20
     ratio: float = 0.15
+    replace: bool = False
+
+    def bound(self, fields: tuple[Field, ...]) -> Pretext:
+        def make(batch: Batch, generator: Generator) -> Masked:
+            pad = batch["pad"]
+            hidden = {"amount": suffix_mask(pad, 1, self.longest, generator)}
+            forecast = suffix_mask(pad, 1, self.others_longest, generator)
+            coin = torch.rand((len(pad), 1), generator=generator, device=generator.device).to(pad.device) < 0.5
+            for field in fields:
+                if field.name != "amount":
+                    hidden[field.name] = (forecast & coin) | random_mask(pad, self.ratio, generator)
+            if self.replace:
+                sizes = {f.name: f.size for f in fields if f.kind == "categorical"}
+                return bert(batch, hidden, sizes, generator)
+            return Masked(batch, hidden, {field.name: target(batch[field.name]) for field in fields})
+
+        return make
 
 
-def masked_fields(fields: tuple[Field, ...], masks: Masks = Masks()) -> Callable[[Batch, Generator], Masked]:
-    """Masked prediction on fields (BERT, Devlin et al. 2018; TabBERT, Padhi et al. 2021), with forecasting as masking."""
+@dataclass(frozen=True)
+class NextEvent:
+    """Each event predicts the one `horizon` later."""
 
-    def make(batch: Batch, generator: Generator) -> Masked:
-        pad = batch["pad"]
-        hidden = {"amount": suffix_mask(pad, 1, masks.longest, generator)}
-        forecast = suffix_mask(pad, 1, masks.others_longest, generator)
-        coin = torch.rand((len(pad), 1), generator=generator, device=generator.device).to(pad.device) < 0.5
-        for field in fields:
-            if field.name != "amount":
-                hidden[field.name] = (forecast & coin) | random_mask(pad, masks.ratio, generator)
-        return Masked(batch, hidden, {field.name: target(batch[field.name]) for field in fields})
+    kind: Literal["next_event"] = "next_event"
+    horizon: int = 1
 
-    return make
+    def bound(self, fields: tuple[Field, ...]) -> Pretext:
+        return lambda batch, generator: Shifted(batch, self.horizon)
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Two random slices of a history are views of one card (CoLES, Babaev et al. 2022).
+
+    Attributes:
+        shortest, share: each slice has between `shortest` events and `share` of the window.
+    """
+
+    kind: Literal["slices"] = "slices"
+    shortest: int = 10
+    share: float = 0.6
+
+    def bound(self, fields: tuple[Field, ...]) -> Pretext:
+        return lambda batch, generator: Views([_slice(batch, self, generator) for _ in range(2)])
+
+
+@dataclass(frozen=True)
+class Swaps:
+    """Some values of each field are those of other cards' events (in the manner of Clark et al. 2020).
+
+    Attributes:
+        ratio: share of a window's events that lose their value, drawn anew for each field.
+        task: `tell` asks of each event and field whether its value was swapped; `mend` asks for the clean values (a denoising
+            autoencoder, Vincent et al. 2008).
+    """
+
+    kind: Literal["swaps"] = "swaps"
+    ratio: float = 0.15
+    task: Literal["tell", "mend"] = "tell"
+    per_token: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _share("ratio", self.ratio)
+
+    def classes(self, fields: tuple[Field, ...]) -> tuple[tuple[str, int], ...]:
+        return tuple((f.name, 2) for f in fields)
+
+    def bound(self, fields: tuple[Field, ...]) -> Pretext:
+        def make(batch: Batch, generator: Generator) -> Pseudo | Corrupted:
+            pad, swapped, label = batch["pad"], dict(batch), {}
+            for field in fields:
+                value = batch[field.name]
+                unknown = torch.isnan(value) if value.is_floating_point() else value == 0
+                swapped[field.name], replaced = puzzles.replace(value, pad | unknown, self.ratio, generator)
+                label[field.name] = replaced.long().masked_fill(pad | unknown, -100)
+            return Corrupted(swapped, batch) if self.task == "mend" else Pseudo(swapped, label)
+
+        return make
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The window is cut into segments in another order, which is to be told.
+
+    Attributes:
+        count: segments.
+    """
+
+    kind: Literal["segments"] = "segments"
+    count: int = 3
+    per_token: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.count <= 4:
+            raise UserError(f"{self.count} segments", where="pretext.count", mend="use 2, 3 or 4")
+
+    def classes(self, fields: tuple[Field, ...]) -> tuple[tuple[str, int], ...]:
+        return (("order", {2: 2, 3: 6, 4: 24}[self.count]),)
+
+    def bound(self, fields: tuple[Field, ...]) -> Pretext:
+        return lambda batch, generator: Pseudo(*puzzles.reorder(batch, batch["pad"], self.count, generator))
 
 
 def target(values: Tensor) -> Tensor:
     """What is to be predicted (B, T): missing values (id 0, nan) are not."""
     return values if values.is_floating_point() else values.masked_fill(values == 0, -100)
-
-
-def next_event(horizon: int) -> Callable[[Batch, Generator], Shifted]:
-    """Each event predicts the one `horizon` later."""
-
-    def make(batch: Batch, generator: Generator) -> Shifted:
-        return Shifted(batch, horizon)
-
-    return make
-
-
-@dataclass(frozen=True)
-class Slices:
-    """How `event_slices` cuts: two slices of each window, each between `shortest` events and `share` of the window."""
-
-    shortest: int = 10
-    share: float = 0.6
-
-
-def event_slices(slices: Slices = Slices()) -> Callable[[Batch, Generator], Views]:
-    """Two random slices of a history are views of one card (CoLES, Babaev et al. 2022)."""
-
-    def make(batch: Batch, generator: Generator) -> Views:
-        return Views([_slice(batch, slices, generator) for _ in range(2)])
-
-    return make
 
 
 def _slice(batch: Batch, slices: Slices, generator: Generator) -> Batch:

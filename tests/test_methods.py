@@ -84,7 +84,7 @@ def transactions(simclr: bool) -> Case:
     from finance.data import Schema, validate
     from finance.encoders import Shape, event_encoder
     from finance.histories import EventCodec
-    from finance.pretext import Masks, event_slices, masked_fields
+    from finance.pretext import Masks, Slices
     from finance.synthetic import World, generate
 
     frame = generate(World(cards=150, days=60))
@@ -103,7 +103,7 @@ def transactions(simclr: bool) -> Case:
         encoder.pool = "mean"
         return MaskedPrediction(encoder, encoder.stem.heads())
 
-    pretext = event_slices() if simclr else masked_fields(codec.fields, Masks(longest=10, others_longest=5))
+    pretext = (Slices() if simclr else Masks(longest=10, others_longest=5)).bound(codec.fields)
     return Case(
         method, SequenceBatches(ragged, 50, max_length=64), pretext, same_card(ragged), steps=80 if simclr else 250
     )
@@ -181,8 +181,8 @@ def prepared(settings, batches: Batches, recordings, known: NDArray) -> Callable
 
 
 def images() -> Case:
-    from healthcare.views import ImageViews
     from healthcare.synthetic import CohortConfig, generate
+    from healthcare.views import ImageViews
 
     cohort = generate(CohortConfig(images=900))
     batches = ArrayBatches({"image": (cohort.pixels[:, None] / 255).astype(np.float32)}, 128)

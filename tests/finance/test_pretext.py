@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from core.batches import SequenceBatches
+from core.errors import UserError
 from finance.histories import EventCodec
-from finance.pretext import Masks, Slices, event_slices, masked_fields, next_event
+from finance.pretext import Masks, NextEvent, Segments, Slices, Swaps
 
 
 def batch_of(log):
@@ -18,7 +20,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def test_amounts_are_hidden_at_the_end_of_a_history_and_nowhere_else(log):
     codec, batch = batch_of(log)
-    hidden = masked_fields(codec.fields, Masks(longest=10))(batch, seeded()).mask["amount"]
+    hidden = Masks(longest=10).bound(codec.fields)(batch, seeded()).mask["amount"]
     length = (~batch["pad"]).sum(1)
     count = hidden.sum(1)
     assert (
@@ -30,7 +32,7 @@ def test_amounts_are_hidden_at_the_end_of_a_history_and_nowhere_else(log):
 
 def test_padding_is_never_hidden_and_missing_values_are_no_target(log):
     codec, batch = batch_of(log)
-    made = masked_fields(codec.fields)(batch, seeded())
+    made = Masks().bound(codec.fields)(batch, seeded())
     assert not any((mask & batch["pad"]).any() for mask in made.mask.values())
     first = batch["gap"].isnan() & ~batch["pad"]
     assert first.any() and made.target["gap"][first].isnan().all()
@@ -39,7 +41,7 @@ def test_padding_is_never_hidden_and_missing_values_are_no_target(log):
 
 def test_equal_generators_give_equal_masks(log):
     codec, batch = batch_of(log)
-    make = masked_fields(codec.fields)
+    make = Masks().bound(codec.fields)
     a, b, c = make(batch, seeded()), make(batch, seeded()), make(batch, seeded(1))
     assert all(torch.equal(a.mask[k], b.mask[k]) for k in a.mask)
     assert not all(torch.equal(a.mask[k], c.mask[k]) for k in a.mask)
@@ -47,7 +49,7 @@ def test_equal_generators_give_equal_masks(log):
 
 def test_slices_are_runs_of_the_history_they_come_from(log):
     _, batch = batch_of(log)
-    views = event_slices(Slices(shortest=5, share=0.5))(batch, seeded()).views
+    views = Slices(shortest=5, share=0.5).bound(())(batch, seeded()).views
     assert len(views) == 2 and not torch.equal(views[0]["amount"], views[1]["amount"])
     for view in views:
         for row in range(len(view["pad"])):
@@ -60,5 +62,39 @@ def test_slices_are_runs_of_the_history_they_come_from(log):
 
 def test_next_event_keeps_the_batch(log):
     _, batch = batch_of(log)
-    made = next_event(3)(batch, seeded())
+    made = NextEvent(horizon=3).bound(())(batch, seeded())
     assert made.horizon == 3 and made.batch is batch
+
+
+def test_swapped_values_are_those_labelled_and_padding_is_not(log):
+    codec, batch = batch_of(log)
+    made = Swaps(ratio=0.3).bound(codec.fields)(batch, seeded())
+    for field in codec.fields:
+        before, after, label = batch[field.name], made.batch[field.name], made.label[field.name]
+        assert torch.equal(label == 1, (before != after) & ~before.isnan())
+        assert (label[batch["pad"]] == -100).all() and (label == 1).any()
+    mended = Swaps(ratio=0.3, task="mend").bound(codec.fields)(batch, seeded())
+    assert torch.equal(mended.batch["hour"], made.batch["hour"]) and mended.clean is batch
+
+
+def test_reordered_segments_keep_the_events(log):
+    codec, batch = batch_of(log)
+    made = Segments(count=3).bound(codec.fields)(batch, seeded())
+    assert torch.equal(made.batch["hour"].sort(1).values, batch["hour"].sort(1).values)
+    assert ((made.label >= 0) & (made.label < 6)).all() and len(made.label.unique()) > 1
+    assert torch.equal(made.batch["pad"], batch["pad"])
+
+
+def test_settings_that_cannot_be_are_one_line():
+    with pytest.raises(UserError, match="ratio is 0"):
+        Swaps(ratio=0.0)
+    with pytest.raises(UserError, match="9 segments"):
+        Segments(count=9)
+
+
+def test_ten_in_a_hundred_are_left_as_they_are(log):
+    codec, batch = batch_of(log)
+    made = Masks(replace=True).bound(codec.fields)(batch, seeded())
+    asked, hidden = made.asked("amount"), made.mask["amount"]
+    assert not (hidden & ~asked).any() and 0 < (asked & ~hidden).sum() < asked.sum() / 2
+    assert (made.batch["amount"][~asked] == batch["amount"][~asked]).all()

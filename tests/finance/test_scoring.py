@@ -12,7 +12,7 @@ from finance.data import Transactions
 from finance.encoders import Shape
 from finance.estimators import FraudScorer, TransactionEncoder
 from finance.metrics import auroc
-from finance.presets import METHODS, Recipe
+from finance.presets import METHODS, Recipe, recipe_for
 from finance.scoring import Score, and_past, with_past
 from finance.split import default_split, rows
 
@@ -138,11 +138,16 @@ def test_the_test_period_is_not_seen(log):
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_every_method_lowers_its_loss_and_only_masked_fields_score(log, method):
-    recipe = replace(SMALL, method=method, train=TrainConfig(steps=60, lr=3e-3, log_every=10))
+def test_every_method_trains_is_saved_and_only_masked_fields_score(log, method, tmp_path):
+    steps = 60 if method in ("masked", "next") else 3
+    train = TrainConfig(steps=steps, lr=3e-3, log_every=10)
+    recipe = replace(recipe_for(method), shape=SMALL.shape, score=SMALL.score, batch_size=16, train=train)
     made = TransactionEncoder(recipe).fit(log, note=quiet)
-    assert made.history_.losses[-1] < made.history_.losses[0]
-    assert np.isfinite(made.transform(log)).all()
+    assert steps == 3 or made.history_.losses[-1] < made.history_.losses[0]
+    states = made.transform(log)
+    assert np.isfinite(states).all() and states.std() > 0.01
+    made.save(tmp_path / "run")
+    assert np.allclose(TransactionEncoder.load(tmp_path / "run").transform(log), states, atol=1e-5)
     if method != "masked":
         with pytest.raises(UserError, match="gives no score"):
             FraudScorer(made).score_samples(log)
