@@ -1,7 +1,7 @@
 """The benchmark of healthcare: PneumoniaMNIST with few labels, beside its floors and published figures.
 
-`labels` pretrains and evaluates, one part a seed; `published` repeats figures from papers; `smoke` is a short end-to-end
-run on the real data with checks on sanity.
+`labels` pretrains and evaluates, one part a seed; `published` repeats figures from papers; `methods` asks of every method whether it
+learns; `smoke` is a short end-to-end run on the real data with checks on sanity.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from core.bench import Bench, Row, row
-from core.config import to_dict
 from core.errors import UserError
+from healthcare import methods_bench
 from healthcare.data import read
 from healthcare.estimators import ImageClassifier, ImageEncoder
 from healthcare.evaluation import (
@@ -36,6 +37,7 @@ from healthcare.evaluation import (
 from healthcare.metrics import auroc
 from healthcare.presets import preset
 
+MINUTES = 8.0  # of pretraining, each seed of `labels`
 GOAL = {0.1: 0.945}  # auroc of frozen features with a tenth of the labels
 NAMES = {"pretrained": "simclr, frozen, logistic regression", "fine_tuned": "simclr, fine-tuned"}
 PUBLISHED = {
@@ -49,14 +51,22 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def bench(only: str | None, minutes: float, out: Path, seeds: int, data: str) -> int:
-    """Run one test or all but smoke; returns the exit code, 1 where `smoke` finds something amiss."""
-    if not minutes > 0 or seeds < 1:
+def bench(
+    only: str | None, minutes: float | None, out: Path, seeds: int, data: str | None, methods: Sequence[str] = ()
+) -> int:  # fmt: skip
+    """Run one test, or `labels` and `published`; returns the exit code, 1 where `smoke` finds something amiss."""
+    if (minutes is not None and not minutes > 0) or seeds < 1:
         raise UserError("nothing to run", where="bench", mend="give minutes above 0 and seeds of 1 or more")
+    if only == "methods":
+        minutes = methods_bench.MINUTES if minutes is None else minutes
+        print(f"results: {methods_bench.run(out, minutes, seeds, (data,) if data else (), methods, say)}")
+        return 0
+    data, minutes = data or "pneumoniamnist", MINUTES if minutes is None else minutes
     if only == "smoke":
         return smoke(data)
     config = EvaluationConfig(arms=(*OURS, *FLOORS), resamples=1000)
-    record = Bench(out, {"minutes": minutes, "data": data, "recipe": recipe_settings(), "evaluation": asdict(config)})
+    settings = methods_bench.lengthless(preset("simclr"))
+    record = Bench(out, {"minutes": minutes, "data": data, "recipe": settings, "evaluation": asdict(config)})
     if only in (None, "published") and data == "pneumoniamnist":
         record.run("published", 0, published)
     if only in (None, "labels"):
@@ -64,14 +74,6 @@ def bench(only: str | None, minutes: float, out: Path, seeds: int, data: str) ->
             record.run("labels", seed, partial(labels, data, minutes, seed, out / f"run-{seed}", config))
     print(f"results: {record.write()}")
     return 0
-
-
-def recipe_settings() -> dict:
-    """What of the recipe the figures depend on; the length and the seed are named by the record itself."""
-    settings = to_dict(preset("simclr"))
-    for name in ("steps", "minutes", "seed", "device"):
-        settings["train"].pop(name)
-    return settings
 
 
 def published() -> list[Row]:

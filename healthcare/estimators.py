@@ -22,8 +22,8 @@ from core.tokens import Batch
 from core.training import History
 from healthcare.data import Images, plain, resized
 from healthcare.encoders import build_encoder
+from healthcare.methods import build
 from healthcare.metrics import SPECIFICITY, OperatingPoint
-from healthcare.methods import ImageShape, build_method
 from healthcare.presets import PRESETS, Recipe, batch_for, simclr
 from healthcare.probe import fit_probe
 from healthcare.readers import Unreadable
@@ -92,13 +92,14 @@ class ImageEncoder(PretrainedEncoder):
         if isinstance(X, Images):
             X = X.select(X.rows("train"))
         pixels = pixels_of(X, recipe.reading.size)
-        shape = ImageShape(int(pixels.shape[1]), recipe.reading.size, len(pixels))
+        channels, size = int(pixels.shape[1]), recipe.reading.size
         batches = ArrayBatches({"image": pixels}, batch_for(recipe, len(pixels)), recipe.train.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.train.seed)
-            method = build_method(recipe.objective, build_encoder(recipe.encoder, shape.channels, shape.size), shape)
-            self.pretrain(method, batches, recipe.pretext, recipe.train, out, note)
-        self.recipe_, self.channels_ = recipe, shape.channels
+            method, pretext = build(recipe.objective, recipe.pretext, recipe.encoder, channels, size, len(pixels))
+            self.pretrain(method, batches, pretext, recipe.train, out, note)
+        self.recipe_, self.channels_ = recipe, channels
+        self.heads_ = None  # of the pretext: nothing in this domain asks for it again
         images = recipe.train.accumulate * min(batches.batch_size, len(pixels))  # a step
         self.views_ = round(recipe.pretext.passes * images * self.history_.steps)
         return self

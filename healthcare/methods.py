@@ -2,31 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
+from core import methods as m
 from core.encoders import Encoder
-from core.methods import Method, SimCLR, SimCLRConfig
+from core.errors import UserError
+from core.pretext import Pretext
+from healthcare.encoders import EncoderConfig, build_encoder
+from healthcare.pretext import Damaged, HiddenPatches, Noisy, Shuffled, Turned, Whole
 from healthcare.views import ImageViews
 
-Objective = SimCLRConfig
-Pretext = ImageViews
+Objective = (
+    m.SimCLRConfig | m.MoCoConfig | m.BYOLConfig | m.SimSiamConfig | m.BarlowConfig | m.VICRegConfig | m.SwAVConfig
+    | m.DINOConfig | m.DeepClusterConfig | m.MAEConfig | m.Data2VecConfig | m.DenoiseConfig | m.VAEConfig | m.PuzzleConfig
+)  # fmt: skip
+Task = ImageViews | HiddenPatches | Damaged | Noisy | Whole | Turned | Shuffled
 
 
 @dataclass(frozen=True)
-class ImageShape:
-    """What a method may need to know of the data: channels and side of an image, and how many there are."""
+class Plan:
+    """What a method is made of.
 
-    channels: int
-    size: int
-    count: int
+    Attributes:
+        encoder: untrained.
+        objective: the method's settings.
+        task: what it learns from.
+        images: how many there are to learn from.
+    """
+
+    encoder: Encoder
+    objective: Any
+    task: Task
+    images: int
 
 
-METHODS: dict[str, Callable[..., Method]] = {
-    "simclr": lambda encoder, config, images: SimCLR(encoder, config),
+def _plain(kind: Callable[..., m.Method]) -> Callable[[Plan], m.Method]:
+    return lambda plan: kind(plan.encoder, plan.objective)
+
+
+def _clusters(plan: Plan) -> m.Method:
+    return m.DeepCluster(plan.encoder, plan.images, plan.objective)
+
+
+def _puzzle(plan: Plan) -> m.Method:
+    if not isinstance(plan.task, Turned | Shuffled):
+        raise UserError("no puzzle in this pretext", where="pretext", mend="use turned or shuffled images")
+    return m.PretextClassifier(plan.encoder, replace(plan.objective, classes=plan.task.classes))
+
+
+METHODS: Mapping[type, Callable[[Plan], m.Method]] = {
+    m.SimCLRConfig: _plain(m.SimCLR),
+    m.MoCoConfig: _plain(m.MoCo),
+    m.BYOLConfig: _plain(m.BYOL),
+    m.SimSiamConfig: _plain(m.SimSiam),
+    m.BarlowConfig: _plain(m.BarlowTwins),
+    m.VICRegConfig: _plain(m.VICReg),
+    m.SwAVConfig: _plain(m.SwAV),
+    m.DINOConfig: _plain(m.DINO),
+    m.DeepClusterConfig: _clusters,
+    m.MAEConfig: _plain(m.MaskedAutoencoder),
+    m.Data2VecConfig: _plain(m.Data2Vec),
+    m.DenoiseConfig: _plain(m.DenoisingAutoencoder),
+    m.VAEConfig: _plain(m.VariationalAutoencoder),
+    m.PuzzleConfig: _puzzle,
 }
 
 
-def build_method(objective: Objective, encoder: Encoder, images: ImageShape) -> Method:
-    """The method of these settings on top of an encoder."""
-    return METHODS[objective.kind](encoder, objective, images)
+def build(
+    objective: Objective, task: Task, encoder: EncoderConfig, channels: int, size: int, images: int
+) -> tuple[m.Method, Pretext]:
+    """The method with a fresh encoder, and the pretext that feeds it.
+
+    Args:
+        channels, size: of an image (channels, size, size).
+        images: how many there are to learn from.
+
+    Raises:
+        UserError: settings that do not fit together, such as masked patches on a convolutional net.
+    """
+    plan = Plan(build_encoder(encoder, channels, size), objective, task, images)
+    pretext = task.bound(encoder) if isinstance(task, HiddenPatches) else task
+    return METHODS[type(objective)](plan), pretext

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from core import methods as m
 from core.errors import UserError
-from core.methods import SimCLRConfig
 from core.training import TrainConfig
 from healthcare.data import Reading
 from healthcare.encoders import EncoderConfig
-from healthcare.methods import Objective, Pretext
+from healthcare.methods import Objective, Task
+from healthcare.pretext import Damaged, HiddenPatches, Noisy, Shuffled, Turned, Whole
 from healthcare.views import ImageViews
+
+TOKENS = EncoderConfig(kind="vit", width=96, patch=4, depth=4, heads=4)
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,16 @@ class Recipe:
     method: str
     objective: Objective
     train: TrainConfig
-    pretext: Pretext = field(default_factory=ImageViews)
+    pretext: Task = field(default_factory=ImageViews)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     reading: Reading = field(default_factory=Reading)
     batch: int | None = None
     crop: float = 0.875
+
+
+def _train(minutes: float | None, steps: int | None, seed: int, device: str, lr: float = 2e-3) -> TrainConfig:
+    minutes = None if steps is not None else minutes
+    return TrainConfig(steps=steps, minutes=minutes, lr=lr, weight_decay=1e-4, seed=seed, device=device)
 
 
 def simclr(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
@@ -44,18 +52,90 @@ def simclr(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0,
     Expected on PneumoniaMNIST: test auroc .949 with 10 % of the labels after 277 steps of 256 (seed 0, five label draws; about
     two minutes of one undisturbed core), raw pixels .916. `bench` gives the figures of the full length.
     """
-    train = TrainConfig(
-        steps=steps,
-        minutes=None if steps is not None else minutes,
-        lr=2e-3,
-        weight_decay=1e-4,
-        seed=seed,
-        device=device,
-    )
-    return Recipe("simclr", SimCLRConfig(), train)
+    return Recipe("simclr", m.SimCLRConfig(), _train(minutes, steps, seed, device))
 
 
-PRESETS: dict[str, Callable[..., Recipe]] = {"simclr": simclr}
+def moco(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """MoCo (He et al. 2019)."""
+    return Recipe("moco", m.MoCoConfig(), _train(minutes, steps, seed, device))
+
+
+def byol(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """BYOL (Grill et al. 2020)."""
+    return Recipe("byol", m.BYOLConfig(), _train(minutes, steps, seed, device))
+
+
+def simsiam(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """SimSiam (Chen & He 2020)."""
+    return Recipe("simsiam", m.SimSiamConfig(), _train(minutes, steps, seed, device))
+
+
+def barlow(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """Barlow Twins (Zbontar et al. 2021)."""
+    return Recipe("barlow", m.BarlowConfig(), _train(minutes, steps, seed, device))
+
+
+def vicreg(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """VICReg (Bardes et al. 2021)."""
+    return Recipe("vicreg", m.VICRegConfig(), _train(minutes, steps, seed, device))
+
+
+def swav(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """SwAV (Caron et al. 2020), with small crops."""
+    return Recipe("swav", m.SwAVConfig(), _train(minutes, steps, seed, device), ImageViews(local=4))
+
+
+def dino(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """DINO (Caron et al. 2021), with small crops."""
+    return Recipe("dino", m.DINOConfig(), _train(minutes, steps, seed, device), ImageViews(local=4))
+
+
+def deepcluster(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """DeepCluster (Caron et al. 2018)."""
+    return Recipe("deepcluster", m.DeepClusterConfig(), _train(minutes, steps, seed, device))
+
+
+def mae(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """Masked autoencoder (He et al. 2021)."""
+    return Recipe("mae", m.MAEConfig(), _train(minutes, steps, seed, device), HiddenPatches(), TOKENS)
+
+
+def data2vec(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """data2vec (Baevski et al. 2022)."""
+    hidden = HiddenPatches(ratio=0.6, shape="block")
+    return Recipe("data2vec", m.Data2VecConfig(), _train(minutes, steps, seed, device), hidden, TOKENS)
+
+
+def restore(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """Models Genesis (Zhou et al. 2019)."""
+    return Recipe("restore", m.DenoiseConfig(), _train(minutes, steps, seed, device), Damaged())
+
+
+def denoise(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """Denoising autoencoder (Vincent et al. 2008) with holes (Pathak et al. 2016)."""
+    return Recipe("denoise", m.DenoiseConfig(), _train(minutes, steps, seed, device), Noisy())
+
+
+def vae(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """Variational autoencoder (Kingma & Welling 2013)."""
+    return Recipe("vae", m.VAEConfig(), _train(minutes, steps, seed, device), Whole())
+
+
+def rotation(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """Rotation (Gidaris et al. 2018)."""
+    return Recipe("rotation", m.PuzzleConfig(), _train(minutes, steps, seed, device), Turned())
+
+
+def jigsaw(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """Jigsaw (Noroozi & Favaro 2016)."""
+    return Recipe("jigsaw", m.PuzzleConfig(), _train(minutes, steps, seed, device), Shuffled())
+
+
+PRESETS: dict[str, Callable[..., Recipe]] = {
+    "simclr": simclr, "moco": moco, "byol": byol, "simsiam": simsiam, "barlow": barlow, "vicreg": vicreg, "swav": swav,
+    "dino": dino, "deepcluster": deepcluster, "mae": mae, "data2vec": data2vec, "restore": restore, "denoise": denoise,
+    "vae": vae, "rotation": rotation, "jigsaw": jigsaw,
+}  # fmt: skip
 
 
 def preset(

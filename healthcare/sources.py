@@ -54,7 +54,7 @@ def from_npz(path: Path, quarantine: Quarantine) -> tuple[list[Record], bool]:
     keys, `{split}_patients` (N,); at least one split. Or, for nuclei, `images`, `instance_masks` and `split`.
     """
     arrays = _npz(path)
-    if KEYS <= set(arrays):
+    if set(arrays) >= KEYS:
         return records_of_nuclei(arrays), True
     splits = [name for name in ("train", "val", "test") if f"{name}_images" in arrays]
     if not splits:

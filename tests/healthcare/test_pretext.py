@@ -1,11 +1,13 @@
-"""Views: seeded, each image with parameters of its own, within range, and an identity where everything is off."""
+"""Views, masks, damage and puzzles: seeded, each image with parameters of its own, and an identity where everything is off."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from healthcare.pretext import Labelled
+from core.errors import UserError
+from healthcare.encoders import EncoderConfig
+from healthcare.pretext import Damaged, HiddenPatches, Labelled, Noisy, Shuffled, Turned, Whole, detail
 from healthcare.views import ImageViews, ViewConfig, augment, fixed_views, geometry
 
 OFF = ViewConfig(
@@ -78,3 +80,78 @@ def test_fixed_views_are_the_image_and_its_four_corners(image: torch.Tensor) -> 
     top, bottom = (fixed_views(ramp, 0.5)[i].mean().item() for i in (1, 3))
     assert top == pytest.approx(0.25, abs=0.02) and bottom == pytest.approx(0.75, abs=0.02)
     torch.testing.assert_close(fixed_views(image[3:4], 0.8)[2], fixed_views(image, 0.8)[2][3:4])
+
+
+def test_small_crops_stand_behind_the_two_views_and_show_less(image: torch.Tensor) -> None:
+    ramp = torch.linspace(0, 1, 28)[None, None, :, None].expand(64, 1, 28, 28)
+    pretext = ImageViews(view=OFF, local=3, local_area=(0.1, 0.3), local_side=0.6)
+    made = pretext({"image": ramp, "index": torch.arange(64)}, generator())
+    sides = [view["image"].shape[-1] for view in made.views]
+    assert sides == [28, 28, 17, 17, 17] and made.n_global == 2
+    assert all(torch.equal(view["index"], torch.arange(64)) for view in made.views)
+    shown = torch.stack([v["image"].amax((1, 2, 3)) - v["image"].amin((1, 2, 3)) for v in made.views[2:]])
+    assert (
+        (shown > 0.25).all() and (shown < 0.58).all() and shown.std() > 0.02
+    )  # sides of sqrt(.1) to sqrt(.3), less an edge
+    assert pretext.passes == pytest.approx(2 + 3 * 0.36)
+
+
+@pytest.mark.parametrize("shape", ["random", "block"])
+def test_patches_are_hidden_at_the_exact_ratio_on_the_encoders_grid(shape: str, image: torch.Tensor) -> None:
+    task = HiddenPatches(view=OFF, ratio=0.75, shape=shape)  # type: ignore[arg-type]
+    made = task.bound(EncoderConfig(kind="vit", patch=7))({"image": image}, generator())
+    assert made.mask.shape == (16, 16) and (made.mask.sum(1) == 12).all() and len(made.mask.unique(dim=0)) > 2  # type: ignore[union-attr]
+    torch.testing.assert_close(made.batch["image"], image, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "task", [Damaged(view=OFF, window=0), Noisy(view=OFF, window=0), Noisy(view=OFF, window=0, holes=0)]
+)
+def test_damage_is_done_to_what_is_seen_alone(task: Damaged | Noisy, image: torch.Tensor) -> None:
+    made, again = task({"image": image}, generator(3)), task({"image": image}, generator(3))
+    torch.testing.assert_close(made.clean["image"], image, atol=1e-5, rtol=1e-4)
+    change = (made.batch["image"] - image).abs().mean((1, 2, 3))
+    assert (change > 0.01).all() and torch.isfinite(made.batch["image"]).all()
+    assert torch.equal(made.batch["image"], again.batch["image"])
+
+
+def test_nothing_is_done_to_whole_images(image: torch.Tensor) -> None:
+    made = Whole(view=OFF, window=0)({"image": image}, generator())
+    assert made.batch["image"] is made.clean["image"]
+
+
+def test_detail_is_standardised_around_each_pixel_whatever_the_exposure(image: torch.Tensor) -> None:
+    shade = torch.linspace(0, 1, 28)
+    found = detail(0.3 * image + shade, 7)
+    torch.testing.assert_close(found, detail(0.3 * image + shade + 0.4, 7), atol=1e-3, rtol=1e-3)
+    near = found[:, :, 10:17, 10:17]  # one window's worth
+    assert near.mean().abs() < 0.1 and 0.7 < near.std() < 1.3
+    assert torch.equal(detail(image, 0), image)
+    seen = Damaged(view=OFF)({"image": image}, generator())
+    torch.testing.assert_close(seen.clean["image"], detail(image, 7), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("window", [-1, 1, 4])
+@pytest.mark.parametrize("task", [Damaged, Noisy, Whole])
+def test_a_window_without_a_middle_is_refused(task: type, window: int) -> None:
+    with pytest.raises(UserError, match="window"):
+        task(window=window)
+
+
+def test_a_turned_image_can_be_turned_back(image: torch.Tensor) -> None:
+    made = Turned(view=OFF)({"image": image}, generator())
+    assert isinstance(made.label, torch.Tensor) and len(made.label.unique()) == 4
+    back = torch.stack([torch.rot90(x, -int(k), (1, 2)) for x, k in zip(made.batch["image"], made.label, strict=True)])
+    torch.testing.assert_close(back, image, atol=1e-5, rtol=1e-4)
+
+
+def test_tiles_are_those_of_the_image_in_the_order_that_is_asked(image: torch.Tensor) -> None:
+    from core.puzzles import permutations
+
+    levels = torch.arange(4.0).repeat_interleave(14)[::14].view(1, 1, 2, 2).expand(40, 1, 2, 2)
+    quarters = levels.repeat_interleave(14, 2).repeat_interleave(14, 3) / 4 + 0.1
+    made = Shuffled(view=OFF, tiles=2, orders=24)({"image": quarters}, generator())
+    assert isinstance(made.label, torch.Tensor) and len(made.label.unique()) > 10
+    centres = made.batch["image"][:, 0, 7::14, 7::14].flatten(1)  # the middle of each tile
+    shown = ((centres - 0.1) * 4).round().long()
+    assert torch.equal(shown, permutations(4, 24)[made.label])
