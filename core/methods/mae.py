@@ -13,6 +13,7 @@ from core.encoders.encoder import Encoder, TokenEncoder, ValueStem, pool_tokens
 from core.encoders.transformer import Transformer, TransformerConfig
 from core.errors import UserError
 from core.methods.base import Method, Out, need
+from core.methods.masked import token_mask
 from core.pretext import Masked
 from core.tokens import Tokens
 
@@ -55,7 +56,7 @@ class MaskedAutoencoder(Method):
 
     def forward(self, data: Masked, generator: Generator) -> Out:
         need(data, Masked, "mae")
-        mask = self._mask(data)
+        mask = token_mask(data, self.stem)
         tokens = self.stem(data.batch, {self.stem.key: mask})
         visible = tokens.valid() & ~mask
         seen, place = gathered(tokens, visible)
@@ -72,17 +73,6 @@ class MaskedAutoencoder(Method):
     @property
     def stem(self) -> ValueStem:
         return cast(ValueStem, self.encoder.stem)
-
-    def _mask(self, data: Masked) -> Tensor:
-        count, _ = self.stem.layout(data.batch)
-        rows = len(data.batch[self.stem.key])
-        if isinstance(data.mask, dict) or data.mask.shape != (rows, count):
-            shape = "by field" if isinstance(data.mask, dict) else tuple(data.mask.shape)
-            raise UserError(
-                f"a mask {shape} does not fit {rows} rows of {count} tokens", where="mask",
-                mend="draw one mask (rows, tokens) from the stem's layout",
-            )  # fmt: skip
-        return data.mask
 
     def _target(self, data: Masked) -> Tensor:
         target = next(iter(data.target.values())) if data.target else self.stem.values(data.batch)

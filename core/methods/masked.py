@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from core.decoders import field_losses
-from core.encoders.encoder import Encoder, TokenEncoder, pool_tokens
+from core.encoders.encoder import Encoder, Stem, TokenEncoder, ValueStem, pool_tokens
 from core.errors import UserError
 from core.heads import Head, head_table
 from core.methods.base import Method, Out, need
@@ -37,19 +37,29 @@ def need_tokens(encoder: Encoder, method: str) -> TokenEncoder:
     return encoder
 
 
+def token_mask(data: Masked, stem: Stem) -> Tensor:
+    """The mask, if it is one (B, T) for the stem's tokens; else raise `UserError`."""
+    mask, rows = data.mask, len(next(iter(data.batch.values())))
+    count, _ = stem.layout(data.batch)
+    if isinstance(mask, dict) or mask.shape != (rows, count):
+        shape = "by field" if isinstance(mask, dict) else f"of {tuple(mask.shape)}"
+        raise UserError(
+            f"a mask {shape} does not fit {rows} rows of {count} tokens", where="mask",
+            mend="draw one mask (rows, tokens) from the stem's layout",
+        )  # fmt: skip
+    return mask
+
+
 def masked_tokens(encoder: TokenEncoder, data: Masked, token: Tensor) -> Tokens:
     """What the trunk reads: the stem's tokens, those of a (B, T) mask replaced by `token` (D,); a mask by field is the stem's to
-    apply."""
+    apply. Where tokens look at their neighbours' values, the hidden ones are first kept from them."""
+    stem = encoder.stem
     if isinstance(data.mask, dict):
-        tokens = encoder.stem(data.batch, data.mask)
+        tokens = stem(data.batch, data.mask)
         return tokens.with_x(tokens.x + 0.0 * token.to(tokens.x.dtype))  # DDP wants every parameter to have a gradient
-    tokens = encoder.stem(data.batch)
-    if data.mask.shape != tokens.x.shape[:2]:
-        raise UserError(
-            f"a mask of {tuple(data.mask.shape)} for {tuple(tokens.x.shape[:2])} tokens", where="mask",
-            mend="draw it from the stem's layout",
-        )  # fmt: skip
-    return tokens.with_x(torch.where(data.mask[..., None], token.to(tokens.x.dtype), tokens.x))
+    mask = token_mask(data, stem)
+    tokens = stem(data.batch, {stem.key: mask} if isinstance(stem, ValueStem) else None)
+    return tokens.with_x(torch.where(mask[..., None], token.to(tokens.x.dtype), tokens.x))
 
 
 class MaskedPrediction(Method):

@@ -231,6 +231,14 @@ def test_bert_predicts_where_it_hid_replaced_or_kept() -> None:
     assert out.loss.item() == pytest.approx(sum(out.logs.values()), rel=1e-5)
 
 
+def test_frames_that_are_hidden_do_not_reach_their_neighbours() -> None:
+    method, data = fresh("masked frames")
+    method.eval()
+    hidden = data.mask.repeat_interleave(4, 1)[..., None] & torch.ones(8, dtype=torch.bool)
+    changed = {**data.batch, "mel": data.batch["mel"].masked_fill(hidden, -3.0)}
+    torch.testing.assert_close(method(data, drawn()).loss, method(replace(data, batch=changed), drawn()).loss)
+
+
 # the masked autoencoder
 
 
@@ -297,7 +305,7 @@ def test_what_it_cannot_serve_is_refused_in_one_line() -> None:
             method(replace(data, mask=mask), drawn())
     with pytest.raises(UserError, match="targets of 7 values"):
         method(replace(data, target={"patch": torch.zeros(12, 16, 7)}), drawn())
-    with pytest.raises(UserError, match=r"a mask of \(4, 7\)"):
+    with pytest.raises(UserError, match=r"a mask of \(4, 7\) does not fit 4 rows of 20 tokens"):
         Data2Vec(fields())(replace(hidden_tokens(), mask=torch.zeros(4, 7, dtype=torch.bool)), drawn())
 
 
