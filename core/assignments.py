@@ -45,6 +45,17 @@ def perplexity(shares: Tensor) -> Tensor:
     return torch.special.entr(p).sum().exp()
 
 
+def usage(q: Tensor) -> Tensor:
+    """Share of the prototypes that assignments q (N, K) tell apart, in (0, 1]: the information between row and prototype.
+
+    It is exp(H(mean of q) − mean of H(q)) ÷ min(N, K): lowest where all rows are at one prototype and as well where every row
+    is spread over all of them, two kinds of collapse that balanced or centred assignments turn into each other.
+    """
+    q = q.float()
+    information = torch.special.entr(q.mean(0)).sum() - torch.special.entr(q).sum(1).mean()
+    return information.exp() / min(q.shape)
+
+
 @dataclass(frozen=True)
 class Clusters:
     """What k-means found.

@@ -8,8 +8,8 @@ from typing import Any, Literal, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from core.assignments import perplexity
-from core.distributed import total
+from core.assignments import usage
+from core.distributed import gather, total
 from core.encoders.encoder import Encoder
 from core.heads import mlp
 from core.losses import dino, unit
@@ -24,7 +24,8 @@ class DINOConfig:
 
     Attributes:
         hidden, bottleneck, out: widths of the head; `out` prototypes.
-        norm: batch norms in the head.
+        norm: batch norms in the head, also after its last layer: they keep rows apart, where small networks otherwise end with
+            even outputs; False for batches too small for statistics.
         momentum: of the teacher, rising to 1.
         centre_momentum: of the mean of the teacher's logits that is subtracted from them.
         temperature: of the student.
@@ -49,7 +50,7 @@ class CosineHead(nn.Module):
 
     def __init__(self, dim: int, config: DINOConfig) -> None:
         super().__init__()
-        self.project = mlp(dim, config.hidden, config.bottleneck, layers=3, norm=config.norm)
+        self.project = mlp(dim, config.hidden, config.bottleneck, layers=3, last_norm=config.norm, norm=config.norm)
         self.prototypes = nn.Parameter(torch.randn(config.out, config.bottleneck))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,15 +91,13 @@ class DINO(Method):
             encoder, head = cast(Any, self.teacher.net)
             said = [head(encoder.embed(view)) for view in data.views[: data.n_global]]  # (B, K) each
             teacher = [((x - self.centre) / self.teacher_temperature).softmax(1) for x in said]
-            logits, shares = torch.cat(said), torch.cat(teacher)
-            count = logits.new_tensor([len(logits)])
-            sums = total(torch.cat([logits.sum(0), shares.sum(0), count]))  # over all processes
             if self.training:
-                self.staged.append(torch.cat([sums[: len(self.centre)], sums[-1:]]))
-            usage = perplexity(sums[len(self.centre) : -1]) / sums[-1].clamp(max=len(self.centre))
+                sums = [torch.cat([x.sum(0), x.new_tensor([len(x)])]) for x in said]
+                self.staged.append(total(torch.stack(sums).sum(0)))  # over all processes
+            used = float(usage(gather(teacher[0])))
         features = [self.encoder.embed(view) for view in data.views]  # (B, D) each
         loss = dino([self.head(x) for x in features], teacher, self.config.temperature)
-        return Out(loss, {"usage_prototypes": float(usage.clamp(max=1))}, features[0].detach())
+        return Out(loss, {"usage_prototypes": used}, features[0].detach())
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from core.assignments import perplexity, sinkhorn
+from core.assignments import sinkhorn, usage
 from core.distributed import first_row, gather
 from core.encoders.encoder import Encoder
 from core.heads import mlp
@@ -27,10 +27,10 @@ class SwAVConfig:
         hidden, out: widths of the projection head.
         prototypes: how many; at most about the rows of a batch (with the queue), since all of them are used evenly.
         temperature: of the predictions.
-        epsilon, iterations: of Sinkhorn; a larger epsilon makes the assignments softer.
+        epsilon, iterations: of Sinkhorn. A larger epsilon makes softer assignments; with the paper's .05 small networks end with
+            even ones, and the loss at log(prototypes).
         queue: rows of past batches that assignments are balanced over too, for batches smaller than the prototypes; a multiple
             of the rows of all global views of a step; 0 for none.
-        freeze: share of the training in which the prototypes stay where they are.
     """
 
     kind: Literal["swav"] = "swav"
@@ -38,10 +38,9 @@ class SwAVConfig:
     out: int = 64
     prototypes: int = 64
     temperature: float = 0.1
-    epsilon: float = 0.05
+    epsilon: float = 0.02
     iterations: int = 3
     queue: int = 0
-    freeze: float = 0.0
 
 
 class SwAV(Method):
@@ -52,7 +51,6 @@ class SwAV(Method):
     """
 
     batch_statistics = True
-    progress: Tensor
 
     def __init__(self, encoder: Encoder, config: SwAVConfig = SwAVConfig()) -> None:
         super().__init__()
@@ -60,7 +58,6 @@ class SwAV(Method):
         self.projector = mlp(encoder.dim, config.hidden, config.out)
         self.prototypes = nn.Parameter(F.normalize(torch.randn(config.prototypes, config.out), dim=1))
         self.queue = Queue(config.queue, config.out) if config.queue else None
-        self.register_buffer("progress", torch.tensor(0.0))
         self.staged: list[Tensor] = []
 
     def forward(self, data: Views, generator: Generator) -> Out:
@@ -70,13 +67,13 @@ class SwAV(Method):
         projected = [self.projector(x) for x in features]
         with torch.autocast(features[0].device.type, enabled=False):
             z = [unit(x) for x in projected]
-            moving = self.prototypes * float(self.progress >= self.config.freeze)
-            prototypes = moving + (self.prototypes - moving).detach()
-            scores = [x @ prototypes.T for x in z]  # (B, K) each
+            scores = [x @ self.prototypes.T for x in z]  # (B, K) each
             if self.training:
                 self.staged += [gather(x.detach()) for x in z[: data.n_global]]
-            loss = swav(scores, [self.assign(x) for x in scores[: data.n_global]], self.config.temperature)
-        return Out(loss, {"usage_prototypes": self.usage(scores[0])}, features[0].detach())
+            assigned = [self.assign(x) for x in scores[: data.n_global]]
+            loss = swav(scores, assigned, self.config.temperature)
+            used = float(usage(gather(assigned[0])))
+        return Out(loss, {"usage_prototypes": used}, features[0].detach())
 
     @torch.no_grad()
     def assign(self, scores: Tensor) -> Tensor:
@@ -88,18 +85,10 @@ class SwAV(Method):
         return sinkhorn(rows, self.config.epsilon, self.config.iterations)[start : start + len(scores)]
 
     @torch.no_grad()
-    def usage(self, scores: Tensor) -> float:
-        """Share of the prototypes that are the nearest of some row; Sinkhorn's assignments are even though features collapse."""
-        rows = gather(scores)
-        counts = rows.argmax(1).bincount(minlength=rows.shape[1])
-        return float(perplexity(counts) / min(rows.shape))
-
-    @torch.no_grad()
     def after_step(self, progress: float) -> None:
         if not self.staged:
             return
         self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
-        self.progress.fill_(progress)
         if self.queue is not None:
             self.queue.push(torch.cat(self.staged))
         self.staged.clear()
