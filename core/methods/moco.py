@@ -25,7 +25,8 @@ class MoCoConfig:
     Attributes:
         hidden, out: widths of the projection head.
         temperature: of the softmax over cosine similarities.
-        momentum: of the key encoder, the same throughout (the paper's .999 is for hundreds of thousands of steps).
+        momentum: of the key encoder, the same throughout (the paper's .999 is for hundreds of thousands of steps); where it is
+            low, such as .95, the queue's older keys no longer fit the newer ones, and the loss rises.
         queue: keys kept; a multiple of the rows of a batch, those of all processes together.
         norm: batch norm in the projection head (v3 has it, v2 has not).
     """
