@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from core.bench import Bench, Row, row
 from core.errors import UserError
 from core.statistics import Estimate
+from speech import methods_bench
 from speech.baselines import floor_features
 from speech.data import Recordings
 from speech.estimators import AudioEncoder
@@ -38,7 +39,7 @@ from speech.evaluation import (
     measure,
     metric_name,
 )  # fmt: skip
-from speech.presets import RECIPES, Recipe
+from speech.presets import CANDIDATES, RECIPES, Recipe
 from speech.probes import heard, probe_groups
 from speech.protocol import Split, speaker_folds, split
 
@@ -71,11 +72,22 @@ class BenchConfig:
 
 def candidates() -> dict[str, Recipe]:
     """The pretexts that the choice is between; each fold takes the best on its own training speakers."""
-    return {name: make() for name, make in RECIPES.items()}
+    return {name: RECIPES[name]() for name in CANDIDATES}
 
 
-def bench(only: str | None, config: BenchConfig, out: Path, say: Say) -> int:
-    """Run one test or all; returns the exit code, 1 where `smoke` finds something amiss."""
+def bench(only: str | None, minutes: float | None, config: BenchConfig, out: Path, say: Say) -> int:
+    """Run one test or all; returns the exit code, 1 where `smoke` finds something amiss.
+
+    Args:
+        minutes: in the place of the configuration's.
+
+    Raises:
+        UserError: an unknown test.
+    """
+    config = config if minutes is None else replace(config, minutes=minutes)
+    if only not in (None, "smoke", "methods", *TESTS) and not str(only).startswith("methods-"):
+        known = ", ".join([*TESTS, "methods", "smoke"])
+        raise UserError(f"no test '{only}'", where="--only", mend=f"choose from {known}")
     if config.minutes <= 0 or config.seeds < 1:
         raise UserError("nothing to run", where="bench", mend="give minutes above 0 and seeds of 1 or more")
     if only == "smoke":
@@ -85,6 +97,11 @@ def bench(only: str | None, config: BenchConfig, out: Path, say: Say) -> int:
     record = Bench(out, spent | {"recipes": recipes}, say)
     recordings = AudioEncoder("simclr").read(DATA)
     say(recordings.summary())
+    if only is None or only.startswith("methods"):
+        chosen = [] if only in (None, "methods") else [str(only).removeprefix("methods-")]
+        methods_bench.run(recordings, out, minutes, config.seeds, chosen, say)
+        if only is not None:
+            return 0
     for test in (only,) if only else TESTS:
         if test == "fsdd-floors":
             record.run(test, 0, lambda: floors(recordings))

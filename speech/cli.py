@@ -75,8 +75,8 @@ class Pretrain:
     Attributes:
         data: folder, tar, metadata.csv, or a known name (fsdd).
         out: the run folder; an interrupted run of the same settings goes on where it stopped.
-        method: simclr (two views of a recording agree), simclr-strong (views further apart, for more time) or bestrq (hidden
-            frames are predicted).
+        method: simclr (two views of a recording agree), simclr-strong (views further apart, for more time), bestrq (hidden frames
+            are predicted), moco, byol, simsiam, barlow, vicreg, swav, dino, deepcluster, mae, data2vec, denoise, vae, cpc or order.
         minutes: wall time; or
         steps: optimizer steps. The recipe's own number where neither is given.
         fold: which speaker is held out, counted from 0; by default the data's split column, else fold 0.
@@ -88,7 +88,7 @@ class Pretrain:
 
     data: str
     out: Path
-    method: Literal["simclr", "simclr-strong", "bestrq"] = "simclr"
+    method: str = "simclr"
     minutes: float | None = None
     steps: int | None = None
     fold: int | None = None
@@ -296,21 +296,22 @@ class Bench:
     """The benchmark of speech: resumable by (test, seed); writes results.json.
 
     Attributes:
-        only: one test (smoke, fsdd-floors, fsdd-choice, fsdd); all but smoke by default.
-        minutes: pretraining of each fold; a training from scratch with all labels reads as many spectrograms.
+        only: one test (smoke, fsdd-floors, fsdd-choice, fsdd, methods, or one method as methods-NAME); all but smoke by default.
+        minutes: pretraining of each fold, 1 where it is not given; a training from scratch with all labels reads as many
+            spectrograms. The methods train 400 steps where it is not given.
         seeds: how many.
         out: folder of parts and results.
     """
 
-    only: Literal["smoke", "fsdd-floors", "fsdd-choice", "fsdd"] | None = None
-    minutes: float = 1.0
+    only: str | None = None
+    minutes: float | None = None
     seeds: int = 3
     out: Path = Path("bench/speech")
 
     def run(self) -> int:
         from speech.benchmark import BenchConfig, bench
 
-        return bench(self.only, BenchConfig(minutes=self.minutes, seeds=self.seeds), self.out, say)
+        return bench(self.only, self.minutes, BenchConfig(seeds=self.seeds), self.out, say)
 
 
 def names(recordings: Recordings, key: str | None) -> list[str]:

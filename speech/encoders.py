@@ -28,7 +28,7 @@ class EncoderConfig:
         width: channels of the first of the convnet's three stages.
         features: of each of the convnet's `segments` stretches of time.
         segments: the embedding is (segments · features,): order in time is kept.
-        dim, depth, heads, stride: of the Transformer; `stride` frames make a token.
+        dim, depth, heads, stride: of the Transformer; `stride` frames make a token; causal: no token's state sees later ones.
     """
 
     kind: Literal["convnet", "transformer", "meanpool"] = "convnet"
@@ -39,6 +39,7 @@ class EncoderConfig:
     depth: int = 4
     heads: int = 4
     stride: int = 4
+    causal: bool = False
 
     def __post_init__(self) -> None:
         if min(self.width, self.features, self.segments, self.dim, self.depth, self.heads, self.stride) < 1:
@@ -103,5 +104,7 @@ def build_encoder(config: EncoderConfig, bands: int) -> Encoder:
         return SpectrogramNet(bands, config.width, config.features, config.segments)
     if config.kind == "meanpool":
         return small_convnet(1, config.width, key="mel", norm="channel")
-    trunk = TransformerConfig(dim=config.dim, depth=config.depth, heads=config.heads, position="sinusoidal")
+    trunk = TransformerConfig(
+        dim=config.dim, depth=config.depth, heads=config.heads, causal=config.causal, position="sinusoidal"
+    )
     return TokenEncoder(FrameStem(bands, config.dim, config.stride), Transformer(trunk), pool="mean_max")

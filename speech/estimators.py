@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,19 +18,18 @@ from core.config import from_dict, to_dict
 from core.encoders import Encoder
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
-from core.heads import LinearHead
-from core.methods import Classifier, MaskedPrediction, Method, SimCLR, SimCLRConfig
-from core.pretext import Pretext
+from core.methods import Classifier
 from core.probes import embed, linear_model
 from core.tokens import Batch, Tokens
 from core.training import TrainConfig
-from speech import augment
 from speech.data import Recordings, read
 from speech.encoders import build_encoder
-from speech.features import log_mel, normalise, one_thread
+from speech.features import log_mel, one_thread
+from speech.methods import pretext_for
 from speech.presets import Recipe, recipe
-from speech.pretext import Labelled, LogMelViews, QuantisedFrames
+from speech.pretext import Labelled, LogMelViews
 from speech.probes import COSTS, probe_groups
+from speech.tasks import read_as_it_is
 
 Note = Callable[[str], None]
 LABELLED_BATCH = 64  # recordings in a step of supervised training
@@ -43,12 +43,8 @@ class Fronted(Encoder):
         self.inner, self.settings, self.dim = encoder, settings, encoder.dim
 
     def prepare(self, batch: Batch) -> Batch:
-        """What the encoder reads: normalised log-mel, stretched to the views' frames for SimCLR, as it is for BEST-RQ."""
-        s, mel, pad = self.settings, batch["mel"], batch.get("pad")
-        if s.method == "simclr":
-            fitted = augment.fit_frames(mel, pad, s.views.frames, (s.mel.low, s.mel.rate / 2))
-            return {"mel": normalise(fitted, None, s.norm)}
-        return {"mel": normalise(mel, pad, s.norm)} | ({} if pad is None else {"pad": pad})
+        """What the encoder reads: see speech.tasks.read_as_it_is."""
+        return read_as_it_is(self.settings, batch)
 
     def forward(self, batch: Batch) -> Tokens:
         return self.inner(self.prepare(batch))
@@ -114,8 +110,10 @@ class AudioEncoder(PretrainedEncoder):
         self.seen_ = sorted(digest[:16] for digest in recordings.digest)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe_.train.seed)
-            method, pretext = pretext_for(self.recipe_)
-        self.pretrain(method, self.batches(recordings), pretext, self.recipe_.train, out, note)
+            method, pretext = pretext_for(self.recipe_, len(recordings))
+        prepare = partial(read_as_it_is, self.recipe_)
+        self.pretrain(method, self.batches(recordings), pretext, self.recipe_.train, out, note, prepare)
+        self.heads_ = None
         return self
 
     def batches(self, recordings: Recordings, size: int | None = None) -> SequenceBatches:
@@ -128,13 +126,13 @@ class AudioEncoder(PretrainedEncoder):
                 where="recordings",
                 mend="read them with .read",
             )
-        # SimCLR's negatives should differ in more than their length, so it takes no buckets
+        # the negatives of views should differ in more than their length, so it takes no buckets
         return SequenceBatches(
             Ragged.of(recordings.signals, "mel"),
             size or s.batch_size,
             s.train.seed,
             s.max_frames,
-            bucket=s.method != "simclr",
+            bucket=not s.stretched,
         )
 
     def transform(self, X: str | Path | Recordings) -> NDArray[np.float32]:
@@ -188,23 +186,10 @@ class AudioEncoder(PretrainedEncoder):
         settings = from_dict(Recipe, config["recipe"])
         estimator = cls(settings)
         estimator.recipe_ = settings
-        method, _ = pretext_for(settings)
-        estimator.encoder_, estimator.heads_ = method.encoder, getattr(method, "heads", None)
+        estimator.encoder_, estimator.heads_ = build_encoder(settings.encoder, settings.mel.bands), None
         estimator.fold_, estimator.seen_ = config.get("fold"), list(config.get("seen", []))
         estimator.trained_ = dict(config.get("history", {}))
         return estimator
-
-
-def pretext_for(settings: Recipe) -> tuple[Method, Pretext]:
-    """The method, with a fresh encoder drawn from torch's generator, and the pretext that it eats."""
-    encoder = build_encoder(settings.encoder, settings.mel.bands)
-    if settings.method == "simclr":
-        return SimCLR(encoder, SimCLRConfig(temperature=settings.temperature)), LogMelViews(
-            settings.views, settings.mel, settings.norm
-        )
-    heads = {"code": LinearHead(settings.encoder.dim, settings.quantiser.codes)}
-    pretext = QuantisedFrames(settings.quantiser, settings.encoder.stride, settings.mel.bands, settings.norm)
-    return MaskedPrediction(encoder, heads), pretext  # type: ignore[arg-type]
 
 
 class AudioClassifier(PretrainedEncoder):
@@ -281,7 +266,7 @@ class AudioClassifier(PretrainedEncoder):
         if self.tune == "all":
             start.load_state_dict(self.encoder.encoder_.state_dict())
         target = torch.from_numpy(np.searchsorted(self.classes_, label).astype(np.int64))
-        views = LogMelViews(settings.views, settings.mel, settings.norm) if settings.method == "simclr" else None
+        views = LogMelViews(settings.views, settings.mel, settings.norm) if settings.stretched else None
         pretext = Labelled(target, views, Fronted(start, settings).prepare)
         batches = self.encoder.batches(recordings, min(settings.batch_size, LABELLED_BATCH))
         self.pretrain(method, batches, pretext, config, None, note)

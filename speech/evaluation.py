@@ -142,7 +142,7 @@ def measure(
 def equal_steps(encoder: AudioEncoder) -> int:
     """Supervised steps that read as many spectrograms as the pretraining did: its views of a batch ÷ a labelled batch."""
     settings = encoder.recipe_
-    views = 2 if settings.method == "simclr" else 1
+    views = 2 if settings.stretched else 1
     return round(encoder.steps_done() * views * settings.batch_size / min(settings.batch_size, LABELLED_BATCH))
 
 

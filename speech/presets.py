@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any
 
+from core import methods as m
 from core.errors import UserError
 from core.training import TrainConfig
 from speech.audio import ReadConfig
 from speech.encoders import EncoderConfig
 from speech.features import MelConfig, Norm
+from speech.methods import Objective
 from speech.pretext import QuantiserConfig, ViewConfig
+from speech.tasks import Ahead, Codes, Damaged, HiddenFrames, Reordered, Task, ViewPair
 
 
 @dataclass(frozen=True)
@@ -19,42 +22,48 @@ class Recipe:
     """Everything that pretraining needs; saved in the run as JSON.
 
     Attributes:
-        method: `simclr` stretches every recording to `views.frames`; `bestrq` keeps its length.
+        method: the preset's name.
+        objective: the method's own settings.
+        pretext: what it learns from. Convolutional nets read every recording stretched to `views.frames`, Transformers keep its length.
         norm: of the log-mel that the encoder reads.
         max_frames: longer recordings are cut (at random in training, to the last frames in embedding).
     """
 
-    method: Literal["simclr", "bestrq"] = "simclr"
+    method: str = "simclr"
+    objective: Objective = field(default_factory=m.SimCLRConfig)
+    pretext: Task = field(default_factory=ViewPair)
     read: ReadConfig = field(default_factory=ReadConfig)
     mel: MelConfig = field(default_factory=MelConfig)
     norm: Norm = "utterance"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     views: ViewConfig = field(default_factory=ViewConfig)
     quantiser: QuantiserConfig = field(default_factory=QuantiserConfig)
-    temperature: float = 0.2
     batch_size: int = 128
     max_frames: int = 400
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=600, lr=2e-3, weight_decay=1e-4))
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0 or self.batch_size < 2 or self.max_frames < 8:
+        if self.batch_size < 2 or self.max_frames < 8:
             raise UserError(
                 "not a usable recipe",
                 where="recipe",
-                mend="temperature above 0, batch_size ≥ 2, max_frames ≥ 8",
+                mend="batch_size ≥ 2, max_frames ≥ 8",
             )
-        if self.method == "bestrq" and self.encoder.kind != "transformer":
+        if self.stretched and isinstance(self.pretext, Codes | HiddenFrames | Ahead | Reordered):
             raise UserError(
-                "bestrq hides tokens, which a convolutional net has not", where="encoder.kind", mend="use transformer"
+                f"{self.method} hides tokens, which a convolutional net has not",
+                where="encoder.kind",
+                mend="use transformer",
             )
-        if (
-            self.method == "simclr"
-            and self.encoder.kind == "convnet"
-            and self.views.frames // 8 < self.encoder.segments
-        ):
+        if self.encoder.kind == "convnet" and self.views.frames // 8 < self.encoder.segments:
             raise UserError(
                 "more segments than the net has places in time", where="views.frames", mend="raise it or lower segments"
             )
+
+    @property
+    def stretched(self) -> bool:
+        """Whether every recording is stretched to `views.frames`."""
+        return self.encoder.kind != "transformer"
 
 
 def simclr() -> Recipe:
@@ -86,14 +95,151 @@ def bestrq() -> Recipe:
     pilot .55: at this size it loses to log-mel statistics and is no tool for words of unseen voices.
     """
     return Recipe(
-        method="bestrq",
+        "bestrq",
+        m.MaskedConfig(),
+        Codes(),
         encoder=EncoderConfig(kind="transformer"),
         batch_size=64,
         train=TrainConfig(steps=800, lr=1e-3, weight_decay=0.01),
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"simclr": simclr, "simclr-strong": simclr_strong, "bestrq": bestrq}
+def _views(method: str, objective: Any, local: int = 0) -> Recipe:
+    """A recipe on `simclr`'s views and net."""
+    return Recipe(method, objective, ViewPair(local=local))
+
+
+def _tokens(method: str, objective: Any, pretext: Any, lr: float = 1e-3, causal: bool = False) -> Recipe:
+    """A recipe on frames with a Transformer."""
+    encoder = EncoderConfig(kind="transformer", causal=causal)
+    return Recipe(
+        method,
+        objective,
+        pretext,
+        encoder=encoder,
+        batch_size=64,
+        train=TrainConfig(steps=800, lr=lr, weight_decay=0.01),
+    )
+
+
+def moco() -> Recipe:
+    """SimCLR's views against a queue of past recordings (MoCo, He et al. 2019).
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method moco --out RUN --steps 400`; docs/methods.md has what it learns.
+    """
+    return _views("moco", m.MoCoConfig(queue=1024))
+
+
+def byol() -> Recipe:
+    """One view predicts a slow copy's features of the other (BYOL, Grill et al. 2020; for audio BYOL-A, Niizumi et al. 2021).
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method byol --out RUN --steps 400`; docs/methods.md has what it learns.
+    """
+    return _views("byol", m.BYOLConfig())
+
+
+def simsiam() -> Recipe:
+    """BYOL without the copy (SimSiam, Chen & He 2020).
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method simsiam --out RUN --steps 400`; docs/methods.md has what it learns.
+    """
+    return _views("simsiam", m.SimSiamConfig())
+
+
+def barlow() -> Recipe:
+    """Features of two views agree one to one (Barlow Twins, Zbontar et al. 2021).
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method barlow --out RUN --steps 400`; docs/methods.md has what it learns.
+    """
+    return _views("barlow", m.BarlowConfig())
+
+
+def vicreg() -> Recipe:
+    """Views agree, features vary and differ (VICReg, Bardes et al. 2021).
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method vicreg --out RUN --steps 400`; docs/methods.md has what it learns.
+    """
+    return _views("vicreg", m.VICRegConfig())
+
+
+def swav() -> Recipe:
+    """Views agree on a prototype (SwAV, Caron et al. 2020), with two shorter views.
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method swav --out RUN --steps 400`; docs/methods.md has what it learns.
+    """
+    return _views("swav", m.SwAVConfig(), local=2)
+
+
+def dino() -> Recipe:
+    """A student tells a teacher's prototypes (DINO, Caron et al. 2021), with two shorter views.
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method dino --out RUN --steps 400`; docs/methods.md has what it learns.
+    """
+    return _views("dino", m.DINOConfig(), local=2)
+
+
+def deepcluster() -> Recipe:
+    """Cluster, tell the clusters, repeat (DeepCluster, Caron et al. 2018).
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method deepcluster --out RUN --steps 400`; docs/methods.md has what it learns.
+    """
+    return _views("deepcluster", m.DeepClusterConfig())
+
+
+def mae() -> Recipe:
+    """Hidden frames from those seen (masked autoencoder, He et al. 2021; Huang et al. 2022 for audio).
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method mae --out RUN --steps 400`; docs/methods.md has what it learns.
+    """
+    return _tokens("mae", m.MAEConfig(), HiddenFrames(ratio=0.6, span=2))
+
+
+def data2vec() -> Recipe:
+    """A slow copy's features at hidden frames (data2vec, Baevski et al. 2022).
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method data2vec --out RUN --steps 400`; docs/methods.md has what it learns.
+    """
+    return _tokens("data2vec", m.Data2VecConfig(), HiddenFrames(ratio=0.5, span=3))
+
+
+def denoise() -> Recipe:
+    """Clean log-mel from one with holes and noise (Vincent et al. 2008), with a convolutional net that a decoder can follow.
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method denoise --out RUN --steps 400`; docs/methods.md has what it learns.
+    """
+    return Recipe("denoise", m.DenoiseConfig(), Damaged(), encoder=EncoderConfig(kind="meanpool"))
+
+
+def vae() -> Recipe:
+    """A latent from which log-mel is restored (Kingma & Welling 2013).
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method vae --out RUN --steps 400`; docs/methods.md has what it learns.
+    """
+    return Recipe("vae", m.VAEConfig(), Damaged(holes=0, noise=0.0), encoder=EncoderConfig(kind="meanpool"))
+
+
+def cpc() -> Recipe:
+    """Which of many frames comes three to six tokens later (CPC, van den Oord et al. 2018).
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method cpc --out RUN --steps 400`; docs/methods.md has what it learns.
+    """
+    return _tokens("cpc", m.CPCConfig(), Ahead(), causal=True)
+
+
+def order() -> Recipe:
+    """Which order the thirds of a recording are in.
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method order --out RUN --steps 400`; docs/methods.md has what it learns.
+    """
+    return _tokens("order", m.PuzzleConfig(), Reordered())
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "simclr": simclr, "simclr-strong": simclr_strong, "bestrq": bestrq, "moco": moco, "byol": byol, "simsiam": simsiam,
+    "barlow": barlow, "vicreg": vicreg, "swav": swav, "dino": dino, "deepcluster": deepcluster, "mae": mae,
+    "data2vec": data2vec, "denoise": denoise, "vae": vae, "cpc": cpc, "order": order,
+}  # fmt: skip
+CANDIDATES = ("simclr", "simclr-strong", "bestrq")  # between which the benchmark's training speakers choose
 
 
 def recipe(name: str) -> Recipe:

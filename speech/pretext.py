@@ -62,27 +62,32 @@ class ViewConfig:
 
 
 class LogMelViews:
-    """SimCLR's pretext on log-mel: two draws of voice, pace, room and noise for the same recording.
+    """Views of log-mel: two draws of voice, pace, room and noise for the same recording, and `local` ones of a part of it.
 
     Eats `{"mel": (B, T, F), "pad": (B, T)}` as `speech.features.log_mel` makes it; gives `Views` of normalised (B, frames, F).
     """
 
-    def __init__(self, config: ViewConfig, mel: MelConfig, norm: Norm) -> None:
+    def __init__(self, config: ViewConfig, mel: MelConfig, norm: Norm, local: int = 0, local_frames: int = 16) -> None:
         self.config, self.norm = config, norm
+        self.local, self.local_frames = local, local_frames
         self.hertz = (mel.low, mel.rate / 2)
 
-    def view(self, batch: Batch, generator: Generator) -> Tensor:
-        """One view (B, frames, F)."""
+    def view(self, batch: Batch, generator: Generator, local: bool = False) -> Tensor:
+        """One view (B, frames, F); a local one is of a random half of the recording, (B, local_frames, F)."""
         c, mel = self.config, batch["mel"]
         count, device = len(mel), mel.device
         real = augment.lengths(mel, batch.get("pad"))
         start = augment.uniform(generator, count, -c.crop / 2, c.crop)
         end = 1 - augment.uniform(generator, count, -c.crop / 2, c.crop)
+        if local:
+            start = augment.uniform(generator, count, 0.0, 0.5)
+            end = start + 0.5
         bend = (torch.rand(count, 2, generator=generator, device=device) * 2 - 1) * c.bend
         bend[:, 1] /= 2  # the whole wave changes the pace twice as fast
         tract = augment.uniform(generator, count, -c.tract, c.tract).exp()
         shift = augment.uniform(generator, count, -c.shift, c.shift)
-        x = augment.resample(mel, real, start, end, bend, tract, shift, c.frames, self.hertz)
+        frames = self.local_frames if local else c.frames
+        x = augment.resample(mel, real, start, end, bend, tract, shift, frames, self.hertz)
         frames, bands = x.shape[1:]
         if c.blur:
             x = augment.blur(x, augment.uniform(generator, count, 0, c.blur))
@@ -109,7 +114,8 @@ class LogMelViews:
         return torch.where(augment.uniform(generator, count, 0, 1)[:, None, None] < c.noise, noisy, x)
 
     def __call__(self, batch: Batch, generator: Generator) -> Views:
-        return Views([{"mel": self.view(batch, generator)}, {"mel": self.view(batch, generator)}])
+        views = [self.view(batch, generator, local) for local in [False, False, *[True] * self.local]]
+        return Views([{"mel": view, "index": batch["index"]} for view in views])
 
 
 class Labelled:

@@ -157,17 +157,18 @@ def recordings(tmp_path_factory: pytest.TempPathFactory):
 
 def audio(recordings, simclr: bool) -> Case:
     from speech.encoders import EncoderConfig
-    from speech.estimators import AudioEncoder, pretext_for
+    from speech.estimators import AudioEncoder
+    from speech.methods import pretext_for
     from speech.presets import recipe
 
     settings = recipe("simclr" if simclr else "bestrq")
-    _, pretext = pretext_for(settings)
+    _, pretext = pretext_for(settings, 10)
     known = recordings.split == "train"
     estimator = AudioEncoder(settings)
     assert settings.encoder.kind == ("convnet" if simclr else "transformer") and EncoderConfig().width
 
     def method() -> Method:
-        return pretext_for(settings)[0]
+        return pretext_for(settings, 10)[0]
 
     batches = estimator.batches(recordings, 64)
     return Case(method, batches, pretext, prepared(settings, batches, recordings, known), steps=60 if simclr else 150)

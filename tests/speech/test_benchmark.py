@@ -35,7 +35,7 @@ def on_four(four, small, monkeypatch):
     from dataclasses import replace
 
     monkeypatch.setattr(benchmark, "DATA", str(four))
-    monkeypatch.setattr(benchmark, "candidates", lambda: {"first": small, "second": replace(small, temperature=0.5)})
+    monkeypatch.setattr(benchmark, "candidates", lambda: {"first": small, "second": replace(small, batch_size=24)})
     monkeypatch.setattr(probes, "COSTS", (1e-2,))
 
 
@@ -60,10 +60,12 @@ def test_the_choice_of_a_fold_never_looks_at_its_own_speaker(recordings, on_four
 
 def test_all_tests_run_and_a_second_call_only_reads_what_was_kept(on_four, small, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "candidates", lambda: {"only": small})
-    assert bench(None, QUICK, tmp_path, silent) == 0
+    examined: list[tuple] = []
+    monkeypatch.setattr(benchmark.methods_bench, "run", lambda *given: examined.append(given[4]))
+    assert bench(None, None, QUICK, tmp_path, silent) == 0 and examined == [[]]
     first = json.loads((tmp_path / "results.json").read_text())
     monkeypatch.setattr(AudioEncoder, "fit", lambda *a, **k: pytest.fail("trained again"))
-    assert bench(None, QUICK, tmp_path, silent) == 0
+    assert bench(None, None, QUICK, tmp_path, silent) == 0
     assert json.loads((tmp_path / "results.json").read_text()) == first
     ours = [r for r in first if r["method"] == benchmark.OURS and r["metric"] == "accuracy"]
     assert len(ours) == 1 and ours[0]["goal"] == 0.75 and ours[0]["low"] <= ours[0]["value"] <= ours[0]["high"]

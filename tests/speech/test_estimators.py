@@ -9,7 +9,8 @@ import torch
 from core.errors import UserError
 from core.training import TrainConfig
 from speech.encoders import EncoderConfig, build_encoder
-from speech.estimators import AudioClassifier, AudioEncoder, Fronted, pretext_for
+from speech.estimators import AudioClassifier, AudioEncoder, Fronted
+from speech.methods import pretext_for
 from speech.presets import recipe
 
 
@@ -67,7 +68,7 @@ def test_simclr_learns_and_reads_a_transformer_too(recordings, small):
 def test_padding_changes_no_embedding(recordings, small, bestrq):
     for settings in (small, bestrq):
         torch.manual_seed(0)
-        fronted = Fronted(pretext_for(settings)[0].encoder, settings).eval()
+        fronted = Fronted(pretext_for(settings, 10)[0].encoder, settings).eval()
         mel = torch.randn(3, 24, settings.mel.bands)
         pad = torch.arange(24)[None] >= torch.tensor([24, 12, 20])[:, None]
         batch = {"mel": mel.masked_fill(pad[..., None], 0.0), "pad": pad}

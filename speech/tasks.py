@@ -1,0 +1,159 @@
+"""What a recipe asks an encoder to learn from, as frozen dataclasses: each is saved with a run, and `bound` to it becomes a pretext."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Generator, Tensor
+
+from core import puzzles
+from core.errors import UserError
+from core.masking import span_mask
+from core.pretext import Corrupted, Masked, Pretext, Pseudo, Shifted
+from core.tokens import Batch
+from speech import augment
+from speech.features import normalise
+from speech.pretext import LogMelViews, QuantisedFrames
+
+if TYPE_CHECKING:
+    from speech.presets import Recipe
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise UserError(f"{name} is {value}", where=f"pretext.{name}", mend="use a share between 0 and 1")
+
+
+def read_as_it_is(settings: Recipe, batch: Batch) -> Batch:
+    """What the recipe's encoder reads of raw log-mel: stretched to the views' frames for convolutional nets, else of its own length."""
+    mel, pad = batch["mel"], batch.get("pad")
+    if settings.stretched:
+        fitted = augment.fit_frames(mel, pad, settings.views.frames, (settings.mel.low, settings.mel.rate / 2))
+        return {"mel": normalise(fitted, None, settings.norm)}
+    return {"mel": normalise(mel, pad, settings.norm)} | ({} if pad is None else {"pad": pad})
+
+
+@dataclass(frozen=True)
+class ViewPair:
+    """Two views of each recording (see speech.pretext.ViewConfig), and `local` shorter ones of `local_frames`, each a part of it."""
+
+    kind: Literal["views"] = "views"
+    local: int = 0
+    local_frames: int = 16
+
+    def __post_init__(self) -> None:
+        if self.local < 0 or self.local_frames < 8:
+            raise UserError("local views out of range", where="pretext", mend="use 0 or more, of 8 frames or more")
+
+    def bound(self, settings: Recipe) -> Pretext:
+        return LogMelViews(settings.views, settings.mel, settings.norm, self.local, self.local_frames)
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The random-projection codes of hidden frames (BEST-RQ, Chiu et al. 2022); see speech.pretext.QuantiserConfig."""
+
+    kind: Literal["codes"] = "codes"
+
+    def bound(self, settings: Recipe) -> Pretext:
+        return QuantisedFrames(settings.quantiser, settings.encoder.stride, settings.mel.bands, settings.norm)
+
+
+@dataclass(frozen=True)
+class HiddenFrames:
+    """Runs of frames are hidden; what stood there is told by the stem (mae) or by a teacher (data2vec).
+
+    Attributes:
+        ratio: share of a recording's tokens that is hidden; span: tokens of a run.
+    """
+
+    kind: Literal["hidden"] = "hidden"
+    ratio: float = 0.5
+    span: int = 3
+
+    def __post_init__(self) -> None:
+        _share("ratio", self.ratio)
+
+    def bound(self, settings: Recipe) -> Pretext:
+        stride = settings.encoder.stride
+
+        def make(batch: Batch, generator: Generator) -> Masked:
+            seen = {**batch, **read_as_it_is(settings, batch)}
+            pad = batch["pad"][:, ::stride]
+            return Masked(seen, span_mask(pad, self.ratio, self.span, generator), {})
+
+        return make
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """Log-mel with holes and noise, to be restored; or, with both at 0, as it is (for a variational autoencoder).
+
+    Attributes:
+        holes: rectangles replaced by the mean, each of `share` of the picture.
+        noise: standard deviation, in those of the recording.
+    """
+
+    kind: Literal["damaged"] = "damaged"
+    holes: int = 4
+    share: float = 0.08
+    noise: float = 0.5
+
+    def __post_init__(self) -> None:
+        _share("share", self.share)
+        if self.holes < 0 or self.noise < 0:
+            raise UserError("holes and noise are 0 or more", where="pretext", mend="raise them")
+
+    def bound(self, settings: Recipe) -> Pretext:
+        views = LogMelViews(settings.views, settings.mel, settings.norm)
+
+        def make(batch: Batch, generator: Generator) -> Corrupted:
+            clean = views.view(batch, generator) if settings.stretched else read_as_it_is(settings, batch)["mel"]
+            mel = clean
+            if self.holes:
+                mel, _ = puzzles.missing(mel, generator, self.share, self.holes)
+            if self.noise:
+                mel = mel + self.noise * torch.randn(mel.shape, generator=generator, device=generator.device)
+            rest = {} if settings.stretched else {"pad": batch["pad"]}
+            return Corrupted({"mel": mel, **rest}, {"mel": clean, **rest})
+
+        return make
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What comes `horizon` tokens later; below 3, tokens of FrameStem would overlap with what was seen."""
+
+    kind: Literal["ahead"] = "ahead"
+    horizon: int = 3
+
+    def bound(self, settings: Recipe) -> Pretext:
+        return lambda batch, generator: Shifted({**batch, **read_as_it_is(settings, batch)}, self.horizon)
+
+
+@dataclass(frozen=True)
+class Reordered:
+    """The recording is cut into segments in another order, which is to be told."""
+
+    kind: Literal["reordered"] = "reordered"
+    segments: int = 3
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.segments <= 4:
+            raise UserError(f"{self.segments} segments", where="pretext.segments", mend="use 2, 3 or 4")
+
+    @property
+    def classes(self) -> tuple[tuple[str, int], ...]:
+        return (("order", {2: 2, 3: 6, 4: 24}[self.segments]),)
+
+    def bound(self, settings: Recipe) -> Pretext:
+        def make(batch: Batch, generator: Generator) -> Pseudo:
+            seen: dict[str, Tensor] = {**batch, **read_as_it_is(settings, batch)}
+            return Pseudo(*puzzles.reorder(seen, batch["pad"], self.segments, generator))
+
+        return make
+
+
+Task = ViewPair | Codes | HiddenFrames | Damaged | Ahead | Reordered
