@@ -5,9 +5,12 @@ A run is written beside its final name and renamed, so that a kill or a full dis
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from core import __version__
-from core.datasets import sha256
 from core.errors import UserError
+from core.files import cannot_write
 
 FORMAT = 1
 
@@ -30,52 +33,76 @@ class Run:
     encoder: dict[str, Tensor]
     heads: dict[str, Tensor]
 
+    @property
+    def newer(self) -> bool:
+        """Whether a later tacit wrote it."""
+        return _version(self.config.get("tacit")) > _version(__version__)
+
 
 def working_folder(out: Path) -> Path:
     """Where a run lives while it trains; it becomes `out` when it is done."""
     return out.with_name(out.name + ".partial")
 
 
+def check_place(out: Path) -> None:
+    """Raise where a run could not be saved later: better before the training than after it.
+
+    Raises:
+        UserError: a file, a folder that holds something else, or a place that cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError("that is a file, and a run is a folder", where=out, mend="give another --out")
+    if out.exists() and not (out / "config.json").exists() and any(out.iterdir()):
+        raise UserError("that folder holds something that is no run", where=out, mend="give another --out")
+    try:
+        working_folder(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write("the run", out, error) from error
+
+
 def save_run(
     out: Path, domain: str, config: dict[str, Any], encoder: nn.Module, heads: nn.Module | None = None, card: str = ""
 ) -> Path:
     """Write `config.json`, `encoder.safetensors`, `heads.safetensors`, `card.md`; metrics and resume state of the
-    working folder move along.
+    working folder move along once the run is there.
 
     Raises:
-        UserError: the disk is full or `out` cannot be written; what was there stays whole.
+        UserError: the disk is full or `out` cannot be written; what was there stays whole, the working folder too.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     out = Path(out)
+    check_place(out)
     fresh, old, working = out.with_name(f"{out.name}.new"), out.with_name(f"{out.name}.old"), working_folder(out)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
-        save_file(_plain(encoder), fresh / "encoder.safetensors")
-        save_file(_plain(heads), fresh / "heads.safetensors")
-        hashes = {name: sha256(fresh / name) for name in ("encoder.safetensors", "heads.safetensors")}
+        hashes = {}
+        for name, module in (("encoder.safetensors", encoder), ("heads.safetensors", heads)):
+            content = save(
+                _plain(module)
+            )  # through memory: Python says why it cannot write, safetensors' own writer does not
+            (fresh / name).write_bytes(content)
+            hashes[name] = hashlib.sha256(content).hexdigest()
         whole = {"format": FORMAT, "tacit": __version__, "domain": domain, "sha256": hashes, **config}
         (fresh / "config.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
         (fresh / "card.md").write_text(card, encoding="utf-8")
-        if working.exists():
-            for name in ("metrics.jsonl", "tensorboard", "resume"):
-                if (working / name).exists():
-                    shutil.move(str(working / name), str(fresh / name))
         if out.exists():
-            if not (out / "config.json").exists() and any(out.iterdir()):
-                raise UserError("that folder holds something that is no run", where=out, mend="give another --out")
             shutil.rmtree(old, ignore_errors=True)
             os.replace(out, old)
         os.replace(fresh, out)
+        for name in ("metrics.jsonl", "tensorboard", "resume"):
+            if (working / name).exists():
+                os.replace(working / name, out / name)
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(working, ignore_errors=True)
     except OSError as error:
         if not out.exists() and old.exists():
             os.replace(old, out)
         shutil.rmtree(fresh, ignore_errors=True)
-        raise UserError(f"the run could not be saved: {error.strerror or error}", where=out, mend="free some space, or give another --out") from error  # fmt: skip
+        with suppress(OSError):
+            working.rmdir()  # where it is empty: made by check_place, not by a training
+        raise cannot_write("the run", out, error) from error
     return out
 
 
@@ -95,7 +122,7 @@ def load_run(path: str | Path, domain: str) -> Run:
         raise UserError("no run there", where=path, mend=f"make one with tacit-{domain} pretrain --out {path.name}")
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError("config.json is damaged", where=path, mend="pretrain again") from error
     if not isinstance(config, dict) or not isinstance(config.get("format"), int):
         raise UserError("config.json is not one of ours", where=path, mend="pretrain again")
@@ -105,12 +132,17 @@ def load_run(path: str | Path, domain: str) -> Run:
         )
     if config.get("domain") != domain:
         raise UserError(f"the run belongs to {config.get('domain')}", where=path, mend=f"give a run of tacit-{domain}")
-    weights = {}
+    weights, hashes = {}, config.get("sha256")
     for name in ("encoder.safetensors", "heads.safetensors"):
-        file = path / name
-        if not file.exists() or sha256(file) != config.get("sha256", {}).get(name):
-            raise UserError(f"{name} is missing, truncated or was changed", where=path, mend="pretrain again")
-        weights[name] = load(file.read_bytes())
+        content = (path / name).read_bytes() if (path / name).is_file() else b""
+        try:
+            if not isinstance(hashes, dict) or hashlib.sha256(content).hexdigest() != hashes.get(name):
+                raise ValueError(name)
+            weights[name] = load(content)
+        except Exception as error:  # safetensors raises many kinds for a damaged file
+            raise UserError(
+                f"{name} is missing, truncated or was changed", where=path, mend="pretrain again"
+            ) from error
     return Run(path, config, weights["encoder.safetensors"], weights["heads.safetensors"])
 
 
@@ -119,3 +151,7 @@ def _plain(module: nn.Module | None) -> dict[str, Tensor]:
     if module is None:
         return {}
     return {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
+
+
+def _version(text: Any) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", str(text))))

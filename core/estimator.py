@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from torch import nn
 
 from core import distributed
-from core.artifacts import load_run, save_run, working_folder
+from core.artifacts import check_place, load_run, save_run, working_folder
 from core.batches import Batches
 from core.encoders import parameters
 from core.encoders.encoder import Encoder
@@ -71,6 +71,8 @@ class PretrainedEncoder(TransformerMixin, BaseEstimator):
             prepare, labels, loggers: see core.training.train.
         """
         folder = None if out is None else working_folder(Path(out))
+        if out is not None and distributed.rank() == 0:
+            check_place(Path(out))
         told: Callable[[str], None] = note or partial(print, file=sys.stderr)
         self.history_ = train(method, batches, pretext, config, folder, told, prepare, labels, loggers)
         self.encoder_, self.heads_ = method.encoder, getattr(method, "heads", None)
@@ -101,14 +103,26 @@ class PretrainedEncoder(TransformerMixin, BaseEstimator):
             UserError: see core.artifacts.load_run.
         """
         run = load_run(path, cls.domain)
+        update = f"update tacit: {run.config.get('tacit')} wrote the run" if run.newer else ""
         try:
             estimator = cls.build(run.config)
             estimator.encoder_.load_state_dict(run.encoder)
             if estimator.heads_ is not None:
                 estimator.heads_.load_state_dict(run.heads)
-        except (KeyError, TypeError, RuntimeError) as error:
+        except UserError as error:
+            place = f"{path}, {error.where}" if error.where else path
+            raise UserError(error.what, where=place, mend=update or error.mend) from error
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            MemoryError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise UserError(
-                "the run's settings and weights do not fit together", where=path, mend="pretrain again"
+                "the run's settings and weights do not fit together", where=path, mend=update or "pretrain again"
             ) from error
         estimator.encoder_.eval()
         return estimator

@@ -10,6 +10,7 @@ and so is the length of what has one: axis 1 of (B, T) and (B, T, F). What it ex
 from __future__ import annotations
 
 import copy
+import io
 import json
 import logging
 import warnings
@@ -98,8 +99,11 @@ def export_program(encoder: Encoder, example: Batch, path: str | Path) -> Path:
         UserError: the encoder cannot be traced, or the disk is full.
     """
     program, about = _traced(encoder, example)
-    with whole(path, "the program") as temporary, temporary.open("wb") as file, _quiet():
-        torch.export.save(program, file, extra_files={"tacit.json": json.dumps(about)})  # type: ignore[arg-type]
+    content = io.BytesIO()  # torch's own writer aborts the process where the disk is full
+    with _quiet():
+        torch.export.save(program, content, extra_files={"tacit.json": json.dumps(about)})
+    with whole(path, "the program") as temporary:
+        temporary.write_bytes(content.getbuffer())
     return Path(path)
 
 
@@ -223,12 +227,11 @@ def _name(model: Any, names: list[str], symbols: dict[str, str]) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The exporters' notes on their own inner workings are not for the user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)

@@ -15,6 +15,7 @@ import torch
 
 from core import distributed
 from core.errors import UserError
+from core.files import whole
 from core.methods.base import Method
 
 # what may differ when a run goes on: how it is computed and watched, not what it computes
@@ -106,7 +107,8 @@ def _forget_after(log: Path, step: int) -> None:
     """Drop rows that were written after the state was saved: they will be written again."""
     if log.exists():
         rows = [line for line in log.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-        log.write_text("".join(line + "\n" for line in rows), encoding="utf-8")
+        with whole(log, "metrics.jsonl") as temporary:
+            temporary.write_text("".join(line + "\n" for line in rows), encoding="utf-8")
 
 
 def _step_of(line: str) -> float:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,12 @@ def train(
     optimizer = optimizer_for(method, config)
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     per_epoch, generator = len(batches), Generator(device=device)
-    settings = {**json.loads(json.dumps(asdict(config))), "rows": batches.rows, "batches an epoch": per_epoch}
+    objective = getattr(method, "config", None)
+    settings = {
+        **asdict(config), "rows": batches.rows, "batches an epoch": per_epoch, "method": type(method).__name__,
+        "objective": asdict(objective) if is_dataclass(objective) and not isinstance(objective, type) else None,
+    }  # fmt: skip
+    settings = json.loads(json.dumps(settings))
     place = _resumed(out, settings, method, optimizer, note) or Place(steps=config.steps)
     history, losses = History(), Losses(config.accumulate, per_epoch, device, place.step)
     watch = _monitor(method, batches, config, device, prepare, labels, place)
