@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from core.errors import UserError
 
 T = TypeVar("T")
+SIZE, SHARE, POSITIVE = (1, 1e6), (0, 1), (1e-6, 1e6)  # bounds for `within`
 
 
 def settings(recipe: T, changes: Sequence[str]) -> T:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.config import SIZE, within
 from core.encoders.encoder import Trunk
 from core.tokens import Tokens
 
@@ -21,6 +22,9 @@ class GRUConfig:
     dim: int = 64
     depth: int = 1
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        within(self, dim=SIZE, depth=(1, 1000), dropout=(0, 0.99))
 
 
 class GRU(Trunk):

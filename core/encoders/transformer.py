@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.config import SIZE, within
 from core.encoders.encoder import Trunk
 from core.errors import UserError
 from core.tokens import Tokens
@@ -41,6 +42,9 @@ class TransformerConfig:
     max_length: int = 512
 
     def __post_init__(self) -> None:
+        within(
+            self, dim=SIZE, depth=(0, 1000), heads=SIZE, mlp=(1e-3, 1e3), dropout=(0, 0.99), max_length=(1, 1e9)
+        )  # fmt: skip
         if self.dim % self.heads:
             raise UserError(
                 f"width {self.dim} is not a multiple of {self.heads} heads", where="dim", mend="change one of them"

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Generator
 
+from core.config import POSITIVE, SIZE, within
 from core.distributed import gather
 from core.encoders.encoder import Encoder
 from core.heads import mlp
@@ -24,6 +25,9 @@ class BarlowConfig:
     hidden: int = 512
     out: int = 512
     redundancy: float = 0.02
+
+    def __post_init__(self) -> None:
+        within(self, hidden=SIZE, out=SIZE, redundancy=POSITIVE)
 
 
 class BarlowTwins(Method):

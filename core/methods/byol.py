@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Generator, nn
 
+from core.config import SHARE, SIZE, within
 from core.encoders.encoder import Encoder
 from core.heads import mlp
 from core.losses import negative_cosine
@@ -29,6 +30,9 @@ class BYOLConfig:
     hidden: int = 256
     out: int = 128
     momentum: float = 0.98
+
+    def __post_init__(self) -> None:
+        within(self, hidden=SIZE, out=SIZE, momentum=SHARE)
 
 
 class BYOL(Method):

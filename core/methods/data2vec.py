@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from core import distributed
+from core.config import SHARE, SIZE, within
 from core.encoders.encoder import Encoder, TokenEncoder, pool_tokens
 from core.heads import mlp
 from core.methods.base import Method, Out, need
@@ -40,6 +41,9 @@ class Data2VecConfig:
     hidden: int = 256
     momentum: float = 0.99
     final: float = 0.9999
+
+    def __post_init__(self) -> None:
+        within(self, top=SIZE, beta=(0, 1e6), layers=(1, 100), hidden=SIZE, momentum=SHARE, final=SHARE)
 
 
 class Data2Vec(Method):

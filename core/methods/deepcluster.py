@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from core.assignments import kmeans, means, perplexity, whitening
+from core.config import SIZE, within
 from core.distributed import broadcast, mean, rank
 from core.encoders.encoder import Encoder
 from core.errors import UserError
@@ -34,6 +35,9 @@ class DeepClusterConfig:
     components: int = 32
     every: int = 1
     iterations: int = 20
+
+    def __post_init__(self) -> None:
+        within(self, clusters=(2, 1e6), components=SIZE, every=SIZE, iterations=SIZE)
 
 
 class DeepCluster(Method):

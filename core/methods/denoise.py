@@ -12,6 +12,7 @@ from typing import Literal
 
 from torch import Generator, nn
 
+from core.config import SIZE, within
 from core.decoders import Error, decoder_for
 from core.encoders.encoder import Encoder, pool_tokens
 from core.heads import Head
@@ -26,6 +27,9 @@ class DenoiseConfig:
     kind: Literal["denoise"] = "denoise"
     error: Error = "l2"
     width: int = 64
+
+    def __post_init__(self) -> None:
+        within(self, width=SIZE)
 
 
 class DenoisingAutoencoder(Method):

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from core.assignments import usage
+from core.config import POSITIVE, SHARE, SIZE, within
 from core.distributed import gather, total
 from core.encoders.encoder import Encoder
 from core.heads import mlp
@@ -43,6 +44,12 @@ class DINOConfig:
     teacher_start: float = 0.04
     teacher_temperature: float = 0.04
     warmup: float = 0.3
+
+    def __post_init__(self) -> None:
+        within(
+            self, hidden=SIZE, bottleneck=SIZE, out=SIZE, momentum=SHARE, centre_momentum=SHARE, temperature=POSITIVE,
+            teacher_start=POSITIVE, teacher_temperature=POSITIVE, warmup=SHARE,
+        )  # fmt: skip
 
 
 class CosineHead(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from core import distributed
+from core.config import SIZE, within
 from core.encoders.encoder import Encoder, TokenEncoder, ValueStem, pool_tokens
 from core.encoders.transformer import Transformer, TransformerConfig
 from core.errors import UserError
@@ -28,6 +29,9 @@ class MAEConfig:
     depth: int = 2
     heads: int = 4
     norm_target: bool = True
+
+    def __post_init__(self) -> None:
+        within(self, dim=SIZE, depth=(0, 1000), heads=SIZE)
 
 
 class MaskedAutoencoder(Method):

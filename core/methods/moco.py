@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Generator, Tensor, nn
 
+from core.config import POSITIVE, SHARE, SIZE, within
 from core.distributed import gather
 from core.encoders.encoder import Encoder
 from core.heads import mlp
@@ -38,6 +39,9 @@ class MoCoConfig:
     momentum: float = 0.99
     queue: int = 2048
     norm: bool = False
+
+    def __post_init__(self) -> None:
+        within(self, hidden=SIZE, out=SIZE, temperature=POSITIVE, momentum=SHARE, queue=(1, 1e9))
 
 
 class MoCo(Method):

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Generator
 
+from core.config import POSITIVE, SIZE, within
 from core.distributed import gather
 from core.encoders.encoder import Encoder
 from core.heads import mlp
@@ -23,6 +24,9 @@ class SimCLRConfig:
     hidden: int = 256
     out: int = 128
     temperature: float = 0.2
+
+    def __post_init__(self) -> None:
+        within(self, hidden=SIZE, out=SIZE, temperature=POSITIVE)
 
 
 class SimCLR(Method):

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Generator
 
+from core.config import SIZE, within
 from core.encoders.encoder import Encoder
 from core.heads import mlp
 from core.losses import negative_cosine
@@ -22,6 +23,9 @@ class SimSiamConfig:
     hidden: int = 256
     out: int = 256
     bottleneck: int = 64
+
+    def __post_init__(self) -> None:
+        within(self, hidden=SIZE, out=SIZE, bottleneck=SIZE)
 
 
 class SimSiam(Method):

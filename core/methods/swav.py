@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from core.assignments import sinkhorn, usage
+from core.config import POSITIVE, SIZE, within
 from core.distributed import first_row, gather
 from core.encoders.encoder import Encoder
 from core.heads import mlp
@@ -41,6 +42,11 @@ class SwAVConfig:
     epsilon: float = 0.02
     iterations: int = 3
     queue: int = 0
+
+    def __post_init__(self) -> None:
+        within(
+            self, hidden=SIZE, out=SIZE, prototypes=(2, 1e6), temperature=POSITIVE, epsilon=POSITIVE, iterations=SIZE, queue=(0, 1e9)
+        )  # fmt: skip
 
 
 class SwAV(Method):

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Generator
 
+from core.config import SIZE, within
 from core.distributed import gather
 from core.encoders.encoder import Encoder
 from core.heads import mlp
@@ -26,6 +27,9 @@ class VICRegConfig:
     invariance: float = 25.0
     variance: float = 25.0
     covariance: float = 1.0
+
+    def __post_init__(self) -> None:
+        within(self, hidden=SIZE, out=SIZE, invariance=(0, 1e6), variance=(0, 1e6), covariance=(0, 1e6))
 
 
 class VICReg(Method):
