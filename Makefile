@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow smoke figures format clean
+.PHONY: demo test test-slow smoke figures peers format clean
 
 demo: $(READY)
 	$(BIN)/tacit demo --out demo
@@ -29,12 +29,22 @@ smoke: $(READY)  # every domain on real data, about a minute each; needs TACIT_D
 figures: $(READY)  # rewrite the README's table from docs/results
 	$(BIN)/python -m core.figures
 
+peers: $(READY)  # what core.benchmark is measured beside and is no dependency, over the project's own torch: .peers/NAME
+	for name in kornia; do \
+		rm -rf .peers/$$name; \
+		if command -v uv >/dev/null 2>&1; then \
+			uv pip install --quiet --python $(BIN)/python --target .peers/$$name --no-deps -r core/peers/$$name.txt; \
+		else \
+			$(BIN)/python -m pip install --quiet --disable-pip-version-check --target .peers/$$name --no-deps -r core/peers/$$name.txt; \
+		fi || exit 1; \
+	done
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv demo bench
+	rm -rf .venv .peers demo bench
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed and was not found" >&2; exit 2; }

@@ -217,11 +217,10 @@ def groups(parameters: Parameters, step: int) -> Iterator[tuple[int, Tensor]]:
 
 def resample(image: Tensor, box: Tensor, flip: Tensor, size: tuple[int, int]) -> Tensor:
     """Crop, resize with a triangle filter that widens where pixels are merged (Pillow's, torchvision's with antialias), and flip."""
-    n, channels, height, width = image.shape
     image = image.float().div_(255) if image.dtype == torch.uint8 else image.float()
     top, left, h, w = box[:, :, None].unbind(1)  # (B, 1) each
-    down = triangles(top, h, height, size[0])
-    along = triangles(left, w, width, size[1], flip)
+    down = triangles(top, h, image.shape[2], size[0])
+    along = triangles(left, w, image.shape[3], size[1], flip)
     return filtered(image, down, along)
 
 
