@@ -69,7 +69,7 @@ def next_event() -> Recipe:
 
 def _slices(method: str, objective: Any) -> Recipe:
     """A recipe on two slices of each card's history."""
-    return Recipe(method, objective, Slices(), batch_size=128, shortest=20)
+    return Recipe(method, objective, Slices(), batch_size=64, shortest=20)
 
 
 def simclr() -> Recipe:
