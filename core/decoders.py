@@ -184,14 +184,14 @@ class FieldDecoder(Decoder):
 
 
 class Spread(nn.Module):
-    """One vector to the tokens that a decoder reads: the vector and the sinusoids of each place, through an MLP.
+    """One vector to the tokens that a decoder reads: its features, each scaled and moved by what the place's sinusoids say.
 
     Like the spatial broadcast decoder (Watters et al. 2019) it serves any number of places, and padding changes nothing.
 
     Args:
         latent: width of the vector.
         dim: width of the tokens.
-        width: of the two hidden layers.
+        width: of the features.
     """
 
     rates = 32  # sines and cosines an axis
@@ -199,17 +199,16 @@ class Spread(nn.Module):
 
     def __init__(self, latent: int, dim: int, width: int = 256) -> None:
         super().__init__()
-        self.vector, self.place = nn.Linear(latent, width), nn.Linear(self.axes * self.rates, width, bias=False)
-        self.net = nn.Sequential(
-            nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, dim)
-        )
+        self.vector, self.place = nn.Linear(latent, width), nn.Linear(self.axes * self.rates, 2 * width)
+        self.net = nn.Sequential(nn.GELU(), nn.Linear(width, dim))
 
     def forward(self, vector: Tensor, grid: tuple[int, ...], pad: Tensor | None) -> Tokens:
         """(B, latent) -> Tokens (B, T, dim), T being the product of the grid's sides (at most three)."""
         sides = (*grid, *[1] * (self.axes - len(grid)))
         at = torch.cartesian_prod(*(torch.arange(side, device=vector.device) for side in sides))  # (T, 3)
         place = sinusoids(at.T, self.rates).transpose(0, 1).flatten(1)  # (T, 3·rates)
-        return Tokens(self.net(self.vector(vector)[:, None] + self.place(place)), pad, grid=grid)
+        scale, shift = self.place(place).chunk(2, -1)  # (T, width) each
+        return Tokens(self.net(self.vector(vector)[:, None] * (1 + scale) + shift), pad, grid=grid)
 
 
 def value_error(guess: Tensor, value: Tensor, known: Tensor | None, error: Error) -> Tensor:

@@ -18,6 +18,8 @@ from core.methods.base import Method, Out, need
 from core.pretext import Corrupted
 from core.tokens import Batch
 
+QUIET = -4.0  # log-variance of the latent before training
+
 
 @dataclass(frozen=True)
 class VAEConfig:
@@ -70,7 +72,13 @@ class VariationalAutoencoder(Method):
         self.encoder, self.config = encoder, config
         self.decoder = decoder_for(encoder, config.width, heads, weights)
         self.batch_statistics = self.decoder.batch_statistics or config.free_bits > 0
-        self.posterior = nn.Linear(encoder.dim, 2 * config.latent)
+        told = nn.Linear(encoder.dim, 2 * config.latent)
+        with (
+            torch.no_grad()
+        ):  # little noise at first, else the decoder learns to do without a latent that says nothing yet
+            told.weight[config.latent :] *= 0.1
+            told.bias[config.latent :] = QUIET
+        self.posterior = nn.Sequential(nn.LayerNorm(encoder.dim), told)
         self.spread = Spread(config.latent, self.decoder.dim, 4 * config.width)
         self.register_buffer("progress", torch.tensor(0.0))
         self.register_buffer("variance", torch.tensor(1.0))
