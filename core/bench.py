@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import UserError
+from core.files import whole
 from core.statistics import Estimate
 
 Row = dict[str, Any]
@@ -60,7 +61,7 @@ class Bench:
         """The rows of (test, seed): read back where they were made before, else made and saved."""
         part = self.out / "parts" / f"{test}-{seed}.json"
         if part.exists():
-            known = json.loads(part.read_text(encoding="utf-8"))
+            known = _part(part)
             failed = any(r["metric"] == FAILED for r in known["rows"])
             if not failed and known["settings"] == json.loads(json.dumps(self.settings)):
                 self.say(f"{test}, seed {seed}: from before")
@@ -72,13 +73,11 @@ class Bench:
             rows = [row("", test, "ours", FAILED, None, note=str(error))]
         minutes = (time.monotonic() - started) / 60
         rows = [{"test": test, **r, "seed": seed, "minutes": round(minutes, 2)} for r in rows]
-        part.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(
             {"settings": self.settings, "machine": machine(), "commit": commit(), "rows": _null(rows)}, indent=1
         )
-        temporary = part.with_suffix(".tmp")
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(part)
+        with whole(part, "the figures") as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
         for r in rows:
             if r["role"] == "ours":
                 self.say(f"{test}, seed {seed}: {r['method']} {r['metric']} {shown(r)}  ({minutes:.1f} min)")
@@ -86,7 +85,7 @@ class Bench:
 
     def write(self) -> Path:
         """Combine every part in the folder into `results.json`: one row a figure, over its seeds."""
-        parts = [json.loads(p.read_text(encoding="utf-8")) for p in sorted((self.out / "parts").glob("*.json"))]
+        parts = [_part(path) for path in sorted((self.out / "parts").glob("*.json"))]
         rows: dict[tuple, list[Row]] = {}
         for part in parts:
             for r in part["rows"]:
@@ -95,8 +94,18 @@ class Bench:
                 )
         results = [combine(group) for group in rows.values()]
         path = self.out / "results.json"
-        path.write_text(json.dumps(_null(results), indent=1) + "\n", encoding="utf-8")
+        with whole(path, "the results") as temporary:
+            temporary.write_text(json.dumps(_null(results), indent=1) + "\n", encoding="utf-8")
         return path
+
+
+def _part(path: Path) -> dict[str, Any]:
+    """What a seed of a test gave."""
+    try:
+        part = json.loads(path.read_text(encoding="utf-8"))
+        return {key: part[key] for key in ("settings", "machine", "commit", "rows")}
+    except (ValueError, TypeError, LookupError) as error:
+        raise UserError("that part is damaged", where=path, mend="remove it, and it will be measured again") from error
 
 
 def combine(rows: Sequence[Row]) -> Row:

@@ -5,6 +5,8 @@ Only light modules are imported here, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import sys
 import traceback
@@ -12,12 +14,17 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, NoReturn
 
 from core.errors import UserError
 
 GROUP = "tacit.domains"
+MEMORY = "not enough memory; give less data, a smaller model or a smaller batch"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a write that fails names no file
 TRAINING = ("pretrain",)  # verbs that several processes can share
+FOLDERS = ("synth", "check", "pretrain", "evaluate", "finetune", "bench")  # verbs whose --out is a folder
+LARGEST_SEED = 2**32 - 1  # that every library takes
 
 
 def domains() -> dict[str, EntryPoint]:
@@ -44,20 +51,50 @@ def main(domain: str, commands: Mapping[str, type], description: str, argv: Sequ
         )
         if several and verb not in TRAINING:
             _fail(f"{program} {verb}", f"only {', '.join(TRAINING)} runs on several processes; leave out torchrun", 2)
+
+    def work() -> Any:
+        check(verb, command)
+        return command.run()
+
     if several:
-        _together(f"{program} {verb}", command)
-    run_safely(f"{program} {verb}".strip(), command.run)
+        _together(f"{program} {verb}", getattr(command, "device", "cpu"), work)
+    run_safely(f"{program} {verb}".strip(), work)
 
 
-def _together(program: str, command: Any) -> NoReturn:
+def check(verb: str, command: Any) -> None:
+    """Raise before any work is done where a number, the seed or the place to write cannot be.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    for name, value in vars(command).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{name} is {value}", where=f"--{name}", mend="give a finite number")
+    seed, out = getattr(command, "seed", 0), getattr(command, "out", None)
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UserError(f"the seed is {seed}", where="--seed", mend=f"give 0 to {LARGEST_SEED}")
+    if not isinstance(out, Path):
+        return
+    folder = verb in FOLDERS
+    if out.exists() and out.is_dir() != folder:
+        there, wanted = ("file", "folder") if folder else ("folder", "file")
+        raise UserError(f"that is a {there}, and a {wanted} is to be written", where=out, mend="give another --out")
+    existing = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
+    if existing != out.absolute() and not existing.is_dir():
+        raise UserError(f"'{existing.name}' on the way there is a file", where=out, mend="give another --out")
+    if not os.access(existing, os.W_OK):
+        raise UserError("nothing can be written there", where=out, mend="give another --out, or change its permissions")
+
+
+def _together(program: str, device: str, run: Callable[[], Any]) -> NoReturn:
     """Run a command that torchrun started several times; where it fails, it leaves without waiting for the others."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else DDP remarks on every run that it could be faster
 
     def work() -> Any:
         from core.distributed import processes, rank
 
-        with processes(getattr(command, "device", "cpu")), nullcontext() if rank() == 0 else _hushed():
-            return command.run()
+        with processes(device), nullcontext() if rank() == 0 else _hushed():
+            return run()
 
     try:
         run_safely(program, work)
@@ -92,11 +129,17 @@ def run_safely(program: str, work: Callable[[], Any]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except MemoryError:
-        _fail(program, "not enough memory; give less data, a smaller model or a smaller batch", 2)
-    except OSError as error:
-        if error.errno is None or error.filename is None:
+        _fail(program, MEMORY, 2)
+    except RuntimeError as error:
+        if not any(
+            sign in str(error) for sign in ("not enough memory", "out of memory", "can't allocate memory")
+        ):  # torch's words
             raise
-        _fail(program, f"{error.strerror} ({error.filename})", 2)
+        _fail(program, MEMORY, 2)
+    except OSError as error:
+        if error.errno is None or (error.filename is None and error.errno not in FULL):
+            raise
+        _fail(program, f"{error.strerror}" + (f" ({error.filename})" if error.filename else ""), 2)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from core.cli import domains
 from core.errors import UserError
+from core.files import whole
 from core.statistics import Estimate
 
 
@@ -36,7 +37,8 @@ class Demo:
         from core.report import environment
 
         page = self.out / "index.html"
-        page.write_text(environment().get_template("index.html.j2").render(rows=rows), encoding="utf-8")
+        with whole(page, "the index") as temporary:
+            temporary.write_text(environment().get_template("index.html.j2").render(rows=rows), encoding="utf-8")
         print(table(rows))
         print(f"\nreports: {page}")
 

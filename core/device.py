@@ -20,7 +20,7 @@ def resolve_device(name: str) -> torch.device:
     """The device of that name, or one clear line; `cuda` is this process's own GPU."""
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).item()  # refused by the device `meta`, which holds no values
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device '{name}' cannot be used here", where="device", mend="use --device cpu") from error
     if device.type == "cuda" and world() > 1:

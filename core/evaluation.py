@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import UserError
+from core.files import whole
 from core.statistics import Estimate
 
 HELPS, EQUAL, HURTS = "helps", "no measurable difference", "hurts"
@@ -83,19 +83,9 @@ class Evaluation:
         from core.report import render
 
         out = Path(out)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            for name, text in (
-                ("evaluation.json", json.dumps(self.json(), indent=1) + "\n"),
-                ("report.html", render(self)),
-            ):
-                temporary = out / f"{name}.tmp"
-                temporary.write_text(text, encoding="utf-8")
-                temporary.replace(out / name)
-        except OSError as error:
-            raise UserError(
-                f"the report could not be written: {error.strerror}", where=out, mend="give another --out"
-            ) from error
+        with whole(out / "evaluation.json", "the figures") as figures, whole(out / "report.html", "the report") as page:
+            figures.write_text(json.dumps(self.json(), indent=1) + "\n", encoding="utf-8")
+            page.write_text(render(self), encoding="utf-8")
         return out / "report.html"
 
 

@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core.files import whole
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\0")
 
 
@@ -42,8 +44,10 @@ class Quarantine:
 
     def write(self, path: Path) -> Path:
         """Write `where,reason,detail` rows as CSV, safe to open in a spreadsheet."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with (
+            whole(path, "the list of bad records") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(["where", "reason", "detail"])
             writer.writerows([[csv_safe(cell) for cell in record] for record in self.records])

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 
 from core import distributed
 from core.errors import UserError
-from core.files import whole
+from core.files import cannot_write, whole
 from core.methods.base import Method
 
 # what may differ when a run goes on: how it is computed and watched, not what it computes
@@ -53,19 +54,19 @@ def save_state(out: Path, method: Method, optimizer: torch.optim.Optimizer, sett
         "method": method.state_dict(), "optimizer": optimizer.state_dict(), "settings": json.dumps(settings),
         "place": asdict(place),
     }  # fmt: skip
+    content = io.BytesIO()  # through memory: Python says why it cannot write, torch's own writer does not
+    torch.save(state, content)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            torch.save(state, file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, folder / "state.pt")
-    except (OSError, RuntimeError) as error:  # torch wraps what the disk says
-        temporary.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(
-            f"the training state could not be saved: {reason}", where=out, mend="free some space"
-        ) from error
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise cannot_write("the training state", out, error) from error
 
 
 def load_state(out: Path, settings: dict, device: torch.device) -> dict[str, Any] | None:

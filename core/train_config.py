@@ -14,7 +14,7 @@ WHOLE = ("steps", "accumulate", "log_every", "monitor_every", "seed")
 BOUNDS = {
     "steps": (1, 1e9), "minutes": (0, 1e6), "lr": (0, 1e4), "weight_decay": (0, 1e3), "momentum": (0, 0.9999), "warmup": (0, 1),
     "clip": (0, math.inf), "accumulate": (1, 1e6), "layer_decay": (0.01, 1), "log_every": (1, 1e9), "monitor_every": (0, 1e9),
-    "save_every_minutes": (0, 1e6),
+    "save_every_minutes": (0, 1e6), "seed": (0, 2**32 - 1),
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.encoders.encoder import ValueStem
+from core.errors import UserError
 from core.tokens import Batch, Tokens
 
 
@@ -20,6 +21,10 @@ class FrameStem(ValueStem):
 
     def __init__(self, bands: int, dim: int, stride: int = 4) -> None:
         super().__init__()
+        if min(bands, dim, stride) < 1:
+            raise UserError(
+                f"{bands} bands, width {dim}, stride {stride}", where="frames", mend="use numbers of 1 or more"
+            )
         self.bands, self.stride, self.dim, self.size = bands, stride, dim, stride * bands
         self.project = nn.Conv1d(bands, dim, kernel_size=3 * stride, stride=stride, padding=stride)
         self.mix = nn.Sequential(nn.GELU(), nn.Linear(dim, dim), nn.LayerNorm(dim))

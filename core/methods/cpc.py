@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from core import distributed
+from core.config import SIZE, within
 from core.encoders.encoder import TokenEncoder, pool_tokens
 from core.errors import UserError
 from core.methods.base import Method, Out, need
@@ -36,8 +37,7 @@ class CPCConfig:
     candidates: int = 1024
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.candidates < 1:
-            raise UserError("nothing to predict, or nothing to tell it from", where=self, mend="use numbers above 0")
+        within(self, steps=SIZE, candidates=(1, 1e9))
 
 
 class CPC(Method):

@@ -9,6 +9,7 @@ from typing import Literal, cast
 
 from torch import Generator, Tensor, nn
 
+from core.config import within
 from core.encoders.encoder import Encoder, TokenEncoder, pool_tokens
 from core.errors import UserError
 from core.losses import masked_ce
@@ -26,6 +27,7 @@ class PuzzleConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        within(self, dropout=(0, 0.99))
         if not self.classes or min(count for _, count in self.classes) < 2:
             raise UserError(f"no puzzle has the classes {self.classes}", where="classes", mend="give 2 or more to each")
 

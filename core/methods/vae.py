@@ -10,9 +10,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from core import distributed
+from core.config import SHARE, SIZE, within
 from core.decoders import Spread, decoder_for
 from core.encoders.encoder import Encoder
-from core.errors import UserError
 from core.heads import Head
 from core.methods.base import Method, Out, need
 from core.pretext import Corrupted
@@ -42,10 +42,7 @@ class VAEConfig:
     width: int = 64
 
     def __post_init__(self) -> None:
-        if self.latent < 1 or self.beta < 0 or not 0 <= self.warmup <= 1 or self.free_bits < 0:
-            raise UserError(
-                "not a usable latent", where=self, mend="latent ≥ 1, beta and free_bits ≥ 0, warmup in [0, 1]"
-            )
+        within(self, latent=SIZE, beta=(0, 1e6), warmup=SHARE, free_bits=(0, 1e6), width=SIZE)
 
 
 class VariationalAutoencoder(Method):

@@ -381,7 +381,7 @@ def test_predicting_the_future_needs_a_trunk_that_does_not_see_it() -> None:
     for kind in (CPC, lambda encoder: Autoregressive(encoder, encoder.stem.heads())):
         with pytest.raises(UserError, match="causal trunk"):
             kind(fields(False))
-    with pytest.raises(UserError, match="nothing to predict"):
+    with pytest.raises(UserError, match="steps is 0"):
         CPCConfig(steps=0)
 
 

@@ -140,7 +140,7 @@ def test_a_full_disk_while_saving_is_one_line_and_leaves_the_older_state(
     whole, limits = state.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     try:  # the kernel refuses larger files, as a full disk would
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) // 2, limits[1]))
-        with pytest.raises(UserError, match="the training state could not be saved"):
+        with pytest.raises(UserError, match="the training state could not be written"):
             train(method(), batches(events), pretext, config, tmp_path, note=quiet)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
