@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.encoders.convolution import Conv2d, quicken
 from core.encoders.encoder import Encoder, Pool, pool_tokens
 from core.errors import UserError
 from core.norms import ChannelNorm
@@ -73,7 +74,7 @@ class ConvNet(Encoder):
 
 def _stage(inputs: int, outputs: int, norm: str) -> nn.Sequential:
     normalise = nn.BatchNorm2d(outputs) if norm == "batch" else ChannelNorm(outputs)
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), normalise, nn.ReLU(inplace=True))
+    return nn.Sequential(Conv2d(inputs, outputs, stride=2), normalise, nn.ReLU(inplace=True))
 
 
 def small_convnet(
@@ -110,6 +111,7 @@ def resnet(
     else:
         first = nn.Conv2d(channels, 64, 7, 2, 3, bias=False)
         stem = nn.Sequential(first, net.bn1, net.relu, net.maxpool)
+    quicken(net)
     return ConvNet([nn.Sequential(stem, net.layer1), net.layer2, net.layer3, net.layer4], net.fc.in_features, key, pool)
 
 

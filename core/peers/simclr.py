@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,23 @@ def network(name: str) -> ConvNet:
     return small_convnet(3) if name == "small" else resnet(name, small=True)
 
 
+def plain(name: str) -> tuple[nn.Module, int]:
+    """The same network as a user of torch writes it, and the width of its features."""
+    if name == "small":
+        widths = (3, 32, 64, 128, 128)
+        stages = [
+            nn.Sequential(nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU(inplace=True))
+            for i, o in itertools.pairwise(widths)
+        ]
+        return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten()), widths[-1]
+    import torchvision.models as models
+
+    net = models.get_model(name, weights=None)
+    net.conv1, net.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+    dim, net.fc = net.fc.in_features, nn.Identity()
+    return net, dim
+
+
 def ours(settings: dict[str, Any], rounds: Rounds, data: dict[str, NDArray]) -> None:
     encoder = network(settings["net"])
     method = SimCLR(encoder, SimCLRConfig(hidden=encoder.dim, out=128))
@@ -41,8 +59,9 @@ def ours(settings: dict[str, Any], rounds: Rounds, data: dict[str, NDArray]) -> 
     batches = ArrayBatches({"image": images}, settings["batch"], settings["seed"])
     config = AugmentConfig(mean=IMAGENET[0], std=IMAGENET[1])
     training = TrainConfig(
-        steps=settings["steps"] * settings["rounds"], lr=settings["lr"], weight_decay=1e-4, seed=settings["seed"]
-    )
+        steps=settings["steps"] * settings["rounds"], lr=settings["lr"], weight_decay=1e-4, seed=settings["seed"],
+        channels_last=True,
+    )  # fmt: skip
     gated = Gated(batches, settings["steps"], rounds)
     train(
         method, gated, lambda batch, generator: views(batch, generator, config), training, note=lambda line: None,
@@ -58,9 +77,8 @@ def lightly(settings: dict[str, Any], rounds: Rounds, data: dict[str, NDArray]) 
     from lightly.models.modules import SimCLRProjectionHead
     from lightly.transforms import SimCLRTransform
 
-    net = network(settings["net"])
-    backbone = nn.Sequential(*net.stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    head = SimCLRProjectionHead(net.dim, net.dim, 128)
+    backbone, dim = plain(settings["net"])
+    head = SimCLRProjectionHead(dim, dim, 128)
     criterion = NTXentLoss()
     optimizer = torch.optim.SGD([*backbone.parameters(), *head.parameters()], lr=0.06)
     dataset = Pictures(data["train_images"], SimCLRTransform(input_size=28))
