@@ -207,6 +207,6 @@ def _take_gpu(device: str, local: int) -> None:
     if local >= found:
         raise UserError(
             f"process {local} of this machine has no GPU of its own: there are {found}", where="--nproc-per-node",
-            mend=f"use {found} at most, or --device cpu",
+            mend=f"use {found} at most, or --device cpu" if found else "use --device cpu",
         )  # fmt: skip
     torch.cuda.set_device(local)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from core.batches import Batches
 from core.encoders.encoder import Encoder
+from core.errors import UserError
 from core.features import Prepare, features
 
 LEAST_ROWS, PER_DIM = 256, 4  # rows of the sample: RankMe needs several times the width
@@ -65,8 +66,9 @@ class Sign:
 
 SIGNS = {
     "feature_std": Sign(0.1, 0.005, "lower the learning rate, use a larger batch, a slower teacher or a variance term"),
-    "rankme": Sign(0.1, 1.5, "use a larger batch, a higher temperature or a covariance term, or weaken the augmentation"),
+    "rank": Sign(0.1, 0.01, "use a larger batch, a higher temperature or a covariance term, or weaken the augmentation"),
     "usage": Sign(0.1, 0.02, "use fewer prototypes or codes, a sharper teacher or a longer warm-up"),
+    "usage_latent": Sign(0.1, 0.02, "lower the weight of the Kullback-Leibler term, or raise it slowly"),
     "target_std": Sign(0.1, 0.01, "use a slower teacher, fewer of its top blocks or a lower learning rate"),
     "prediction_std": Sign(0.1, 0.01, "lower the learning rate or hide less"),
 }  # fmt: skip
@@ -105,13 +107,17 @@ class Monitor:
 
     def __post_init__(self) -> None:
         rows, wanted = self.batches.rows, max(LEAST_ROWS, PER_DIM * self.encoder.dim)
+        self.batch_size = max(1, rows // len(self.batches))
         self.known = np.full(rows, -1) if self.labels is None else np.asarray(self.labels).astype(np.int64)
+        if len(self.known) != rows:
+            raise UserError(
+                f"{len(self.known)} labels for {rows} rows", where="labels", mend="give one a row, -1 unknown"
+            )
         order = np.random.default_rng([self.seed, rows]).permutation(rows)
         order = order[np.argsort(self.known[order] < 0, kind="stable")]
         self.sample: NDArray = np.sort(order[:wanted])
         if not self.every:  # a step reads each row forwards and backwards, a look reads its rows forwards
-            batch = max(1, rows // len(self.batches))
-            self.every = max(LEAST_STEPS, math.ceil(len(self.sample) / (3 * COST * batch)))
+            self.every = max(LEAST_STEPS, math.ceil(len(self.sample) / (3 * COST * self.batch_size)))
 
     def due(self, step: int) -> bool:
         return step % self.every == 0
@@ -122,27 +128,29 @@ class Monitor:
         Args:
             logs: of the newest step: `usage_…`, `target_std` and `prediction_std` are watched beside the sample's figures.
         """
-        size = max(2, len(self.sample) * len(self.batches) // self.batches.rows)
-        parts = np.array_split(self.sample, max(1, len(self.sample) // size))
+        parts = np.array_split(self.sample, max(1, len(self.sample) // self.batch_size))
         x = features(self.encoder, map(self.batches.at, parts), self.device, self.prepare, self.bf16)
-        figures = {"feature_std": feature_std(x), "rankme": rankme(x)}
+        most, effective = min(len(x) - 1, x.shape[1]), rankme(x)
+        figures = {"feature_std": feature_std(x), "rankme": effective, "rank": effective / most}
         labels = torch.from_numpy(self.known[self.sample]).to(self.device)
         if (labels >= 0).sum() > NEIGHBOURS:
             figures["knn_accuracy"] = knn_accuracy(x[labels >= 0], labels[labels >= 0])
-        watched = figures | {name: float(value) for name, value in logs.items() if _sign(name)}
-        return figures, [alarm for name, value in watched.items() if (alarm := self._judge(name, value))]
+        watched = figures | {name: float(value) for name, value in logs.items()}
+        alarms = [self._judge(name, value, one=1.5 / most) for name, value in watched.items() if _sign(name)]
+        return figures, [alarm for alarm in alarms if alarm is not None]
 
-    def _judge(self, name: str, value: float) -> Alarm | None:
-        """The alarm of a figure that has collapsed, if it was not told of before."""
-        sign = _sign(name)
-        if sign is None:
-            return None
+    def _judge(self, name: str, value: float, one: float) -> Alarm | None:
+        """The alarm of a figure that has collapsed and is not among those `told`; `one` is the rank of a single direction."""
+        sign = SIGNS[_sign(name)]
         best = self.best[name] = max(value, self.best.get(name, value))
-        if name in self.told or value >= max(sign.floor, sign.share * best):
+        floor = max(sign.floor, sign.share * best, one if name == "rank" else 0.0)
+        if name in self.told or value >= floor:
             return None
-        self.told.append(name)
         return Alarm(name, f"{name} has collapsed to {value:.3g}, its best was {best:.3g}", sign.cure)
 
 
-def _sign(name: str) -> Sign | None:
-    return SIGNS.get("usage" if name.startswith("usage_") else name)
+def _sign(name: str) -> str:
+    """The key of SIGNS for that figure; empty where it is no sign of collapse."""
+    if name in SIGNS:
+        return name
+    return "usage" if name.startswith("usage_") else ""

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from core import distributed
 from core.batches import Batches
-from core.device import channels_last, compiled, resolve_device
+from core.device import channels_last, compiled, resolve_device, seed_all
 from core.errors import UserError
 from core.features import Prepare, features
 from core.meter import Losses
@@ -156,7 +156,7 @@ def train(
             if watch and (watch.due(step) or step == place.steps):
                 figures, alarms = watch.look(result.logs)
                 records.write({**figures, **{f"collapse_{alarm.name}": alarm.what for alarm in alarms}}, step)
-                _heed(alarms, step, config, note, save)
+                _heed(alarms, watch, step, config, note, save)
             stop, due = distributed.any_of(held.asked(), time.monotonic() - last_save > 60 * config.save_every_minutes)
             if stop or due:
                 save()
@@ -210,8 +210,12 @@ def _monitor(
     return watch if place.steps is None or place.steps >= watch.every else None
 
 
-def _heed(alarms: list[Alarm], step: int, config: TrainConfig, note: Note, save: Callable[[], None]) -> None:
-    """Warn of a collapse, or end the run with its state saved."""
+def _heed(
+    alarms: list[Alarm], watch: Monitor, step: int, config: TrainConfig, note: Note, save: Callable[[], None]
+) -> None:
+    """Warn of a collapse, once for each figure, or end the run with its state saved."""
+    if config.on_collapse != "stop":
+        watch.told.extend(alarm.name for alarm in alarms)
     if config.on_collapse == "warn":
         for alarm in alarms:
             note(f"step {step}: {alarm.what}; {alarm.cure}")
@@ -243,7 +247,7 @@ def _gradients(
     device, rank = generator.device, distributed.rank()
     for micro in range(config.accumulate):
         seed = seed_for(config.seed, step, micro, *([rank] if rank else []))
-        torch.manual_seed(seed)
+        seed_all(seed, device)
         generator.manual_seed(seed)
         epoch, number = divmod(step * config.accumulate + micro, per_epoch)
         batch = to_device(_share(batches.batch(epoch, number), f"batch {number} of epoch {epoch}"), device)

@@ -7,6 +7,9 @@ import json
 import os
 import resource
 import signal
+import sys
+import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +20,10 @@ from core.batches import ArrayBatches, Ragged, SequenceBatches
 from core.encoders import Field, FieldStem, TokenEncoder, Transformer, TransformerConfig, small_convnet
 from core.errors import UserError
 from core.masking import random_mask
-from core.methods import Classifier, MaskedPrediction, SimCLR
+from core.methods import Classifier, MaskedPrediction, Method, SimCLR
+from core.methods.base import Out
 from core.pretext import Masked, Pseudo, Views
-from core.training import TrainConfig, learning_rate, train
+from core.training import TrainConfig, train
 
 FIELDS = (Field("category", "categorical", 12), Field("amount", "numeric"))
 
@@ -199,11 +203,202 @@ def test_bf16_trains_to_finite_fp32_weights(events: Ragged) -> None:
     assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in model.parameters())
 
 
-def test_the_rate_rises_then_falls_to_zero() -> None:
-    config = TrainConfig(steps=100, lr=1.0)
-    rates = [learning_rate(step, 100, config) for step in range(100)]
-    assert rates[0] == 0.1 and max(rates) == rates[10] == 1.0 and rates[-1] < 1e-3
-    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_an_infinite_gradient_names_step_and_batch_before_it_does_harm(events: Ragged) -> None:
+    model = method()
+    before = weights(model)
+    model.mask_token.register_hook(lambda gradient: gradient * torch.inf)
+
+    def hidden(batch: dict, generator: torch.Generator) -> Masked:
+        made = pretext(batch, generator)
+        return Masked(made.batch, made.mask["amount"], made.target)
+
+    with pytest.raises(UserError, match=r"the gradient is (nan|inf) at step 0 \(batch 0 of epoch 0\)"):
+        train(model, batches(events), hidden, TrainConfig(steps=3), note=quiet)
+    assert torch.equal(before, weights(model))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lars", "sgd"])
+def test_every_optimizer_learns_and_goes_on_bit_equal(events: Ragged, tmp_path: Path, optimizer: str) -> None:
+    config = TrainConfig(
+        steps=24, optimizer=optimizer, lr={"adamw": 3e-3, "lars": 0.5, "sgd": 0.05}[optimizer], log_every=6
+    )  # type: ignore[arg-type]
+    whole, again = method(), method()
+    history = train(whole, batches(events), pretext, config, note=quiet)
+    assert history.losses[-1] < history.losses[0] - 0.1
+    with pytest.raises(KeyboardInterrupt):
+        train(method(), batches(events), interrupting(9), config, tmp_path, note=quiet)
+    train(again, batches(events), pretext, config, tmp_path, note=quiet)
+    assert torch.equal(weights(whole), weights(again))
+
+
+def images(generator: torch.Generator) -> ArrayBatches:
+    return ArrayBatches(
+        {"image": torch.randn(48, 1, 16, 16, generator=generator).numpy(), "label": np.arange(48) % 3}, 16
+    )
+
+
+def labelled(batch: dict, generator: torch.Generator) -> Pseudo:
+    return Pseudo(batch, batch["label"])
+
+
+def test_channels_last_and_compiled_nets_keep_names_and_learn_the_same(
+    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, made, parts = images(generator), [], []
+    whole = torch.nn.Module.compile
+
+    def light(module: torch.nn.Module) -> None:
+        parts.append(type(module).__name__)
+        whole(module, backend="eager")  # traced as it would be, without the minutes that a C++ compiler takes
+
+    monkeypatch.setattr(torch.nn.Module, "compile", light)
+    for extra in ({}, {"channels_last": True}, {"compile": True}):
+        torch.manual_seed(0)
+        model = Classifier(small_convnet(1, 8), 3)
+        names = list(model.state_dict())
+        train(model, data, labelled, TrainConfig(steps=6, **extra), note=quiet)  # type: ignore[arg-type]
+        assert list(model.state_dict()) == names
+        made.append(weights(model))
+    torch.testing.assert_close(made[1], made[0], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(made[2], made[0], rtol=1e-3, atol=1e-4)
+    assert parts == ["ConvNet"] and model.encoder._compiled_call_impl is None
+
+
+def test_compiling_without_a_compiler_is_one_line(events: Ragged, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match=r"no C\+\+ compiler is found"):
+        train(method(), batches(events), pretext, TrainConfig(steps=1, compile=True), note=quiet)
+
+
+class Clustering(Method):
+    """Asks for all features in the epochs that it is told of, and keeps what it drew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = small_convnet(1, 8)
+        self.head = torch.nn.Linear(32, 3)
+        self.told: list[tuple[int, tuple[int, ...], float]] = []
+        self.steps = 0
+
+    def start_epoch(self, epoch: int, embed_all, generator: torch.Generator) -> None:
+        self.told.append((epoch, tuple(embed_all().shape), float(torch.rand(1, generator=generator))))
+
+    def after_step(self, progress: float) -> None:
+        self.steps += 1
+
+    def forward(self, data: Pseudo, generator: torch.Generator) -> Out:
+        return Out(torch.nn.functional.cross_entropy(self.head(self.encoder.embed(data.batch)), data.label))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_an_epoch_begins_once_whether_resumed_or_not(
+    generator: torch.Generator, tmp_path: Path, accumulate: int
+) -> None:
+    data, prepared = images(generator), []
+    config = TrainConfig(steps=7, accumulate=accumulate, save_every_minutes=1e-9)
+
+    def prepare(batch: dict) -> dict:
+        prepared.append(len(batch["index"]))
+        return batch
+
+    whole = Clustering()
+    train(whole, data, labelled, config, note=quiet, prepare=prepare)
+    epochs = sorted({step * accumulate // 3 for step in range(7)})
+    assert [told[0] for told in whole.told] == epochs and whole.told[0][1] == (48, 32) and whole.steps == 7
+    assert len({told[2] for told in whole.told}) == len(epochs) and sum(prepared) == 48 * len(epochs)
+    for at in range(1, 7):  # killed after any step, told of the epochs that had not begun
+        calls = itertools.count()
+
+        def killed(batch: dict, generator: torch.Generator, calls=calls, at=at) -> Pseudo:
+            if next(calls) == at * accumulate:
+                raise Killed
+            return labelled(batch, generator)
+
+        place = tmp_path / str(at)
+        with pytest.raises(Killed):
+            train(Clustering(), data, killed, config, place, note=quiet, prepare=prepare)
+        again = Clustering()
+        train(again, data, labelled, config, place, note=quiet, prepare=prepare)
+        begun = (at - 1) * accumulate // 3
+        assert again.told == [told for told in whole.told if told[0] > begun]
+
+
+class Listed:
+    """A logger of one's own."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, dict]] = []
+
+    def log(self, row: dict, step: int) -> None:
+        self.rows.append((step, row))
+
+
+def test_rows_go_to_the_file_to_tensorboard_where_it_is_and_to_any_logger(
+    events: Ragged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[str, float, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            assert folder == str(tmp_path / "tensorboard") and purge_step == 1
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, value, step))
+
+        def close(self) -> None:
+            written.append(("closed", 0.0, 0))
+
+    board = types.ModuleType("torch.utils.tensorboard")
+    board.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    logger = Listed()
+    train(method(), batches(events), pretext, TrainConfig(steps=4, log_every=2), tmp_path, quiet, loggers=[logger])
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4] and logger.rows == [(row["step"], row) for row in rows]
+    assert ("loss", rows[0]["loss"], 2) in written and written[-1][0] == "closed"
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
+    train(method(), batches(events), pretext, TrainConfig(steps=2), tmp_path / "without", note=quiet)
+    assert (tmp_path / "without" / "metrics.jsonl").exists()
+
+
+def test_what_is_watched_may_change_when_a_run_goes_on_but_not_what_is_computed(events: Ragged, tmp_path: Path) -> None:
+    config = TrainConfig(steps=9)
+    with pytest.raises(KeyboardInterrupt):
+        train(method(), batches(events), interrupting(3), config, tmp_path, note=quiet)
+    with pytest.raises(UserError, match="other settings is there: lr, seed"):
+        train(method(), batches(events), pretext, replace(config, lr=0.1, seed=4), tmp_path, note=quiet)
+    with pytest.raises(UserError, match="other settings is there: batches an epoch"):
+        train(method(), SequenceBatches(events, 16, max_length=16), pretext, config, tmp_path, note=quiet)
+    watched = replace(config, log_every=1, monitor_every=3, on_collapse="stop")
+    assert train(method(), batches(events), pretext, watched, tmp_path, note=quiet).steps == 9
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"optimizer": "adam"}, "optimizer is 'adam' .*choose from adamw, lars, sgd"),
+        ({"precision": "fp8"}, "precision is 'fp8'"),
+        ({"on_collapse": "panic"}, "on_collapse is 'panic'"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"lr": "fast"}, "lr is 'fast'"),
+        ({"steps": 2.5}, "steps is 2.5"),
+        ({"accumulate": 0}, "accumulate is 0"),
+        ({"layer_decay": 0.0}, "layer_decay is 0"),
+        ({"layer_decay": 1.5}, "layer_decay is 1.5"),
+        ({"warmup": 2.0}, "warmup is 2"),
+        ({"weight_decay": -1.0}, "weight_decay is -1"),
+        ({"betas": (0.9, 1.0)}, "betas are"),
+        ({"monitor_every": -1}, "monitor_every is -1"),
+    ],
+)
+def test_absurd_settings_are_one_line(setting: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        TrainConfig(**{"steps": 3, **setting})
 
 
 def test_what_cannot_be_is_refused(events: Ragged) -> None:
@@ -222,33 +417,3 @@ def test_what_cannot_be_is_refused(events: Ragged) -> None:
     with pytest.raises(UserError, match="no negatives"):
         one = {"image": torch.zeros(1, 1, 8, 8)}
         SimCLR(small_convnet(1, 8))(Views([one, one]), torch.Generator())
-
-
-def test_batches_are_a_pure_function_of_seed_epoch_and_number(events: Ragged) -> None:
-    a, b = batches(events), batches(events)
-    a.batch(5, 1), a.batch(2, 0)
-    for key, value in a.batch(3, 2).items():
-        assert torch.equal(value, b.batch(3, 2)[key])
-    assert not torch.equal(a.batch(0, 0)["index"], a.batch(1, 0)["index"])
-
-
-def test_an_epoch_holds_no_row_twice_and_buckets_waste_little(events: Ragged) -> None:
-    data = SequenceBatches(events, 16, max_length=64)
-    epoch = [data.batch(0, i) for i in range(len(data))]
-    rows = torch.cat([b["index"] for b in epoch])
-    assert len(set(rows.tolist())) == len(rows) == len(data) * 16
-    wasted = sum(int(b["pad"].sum()) for b in epoch) / sum(b["pad"].numel() for b in epoch)
-    assert wasted < 0.1
-    seen = torch.cat([b["index"] for b in data.ordered()])
-    assert seen.tolist() == list(range(len(events)))
-
-
-def test_windows_hold_consecutive_events_of_one_sequence(events: Ragged) -> None:
-    ragged = Ragged({"place": np.concatenate([np.arange(n) for n in events.lengths])}, events.offsets)
-    batch = SequenceBatches(ragged, 32, max_length=5).batch(0, 0)
-    steps = batch["place"].diff(dim=1)[~batch["pad"][:, 1:]]
-    assert (steps == 1).all()
-    last = ragged.padded(np.arange(8), 5)
-    assert (last["place"].amax(1).numpy() == events.lengths[:8] - 1).all()
-    part = ragged.select(np.array([7, 2]))
-    assert part.lengths.tolist() == events.lengths[[7, 2]].tolist()
