@@ -125,7 +125,9 @@ def masked_ce(logits: Tensor, target: Tensor, mask: Tensor | None = None) -> Ten
 def _swapped(logits: Sequence[Tensor], targets: Sequence[Tensor], temperature: float) -> Tensor:
     """Mean cross entropy of every view's softmax with the targets of every other view; the first views made the targets."""
     if len(logits) < 2:
-        raise UserError("a single view has no other to predict", where="pretext", mend="choose one that gives two views")
+        raise UserError(
+            "a single view has no other to predict", where="pretext", mend="choose one that gives two views"
+        )
     with torch.autocast(logits[0].device.type, enabled=False):
         log_p = (torch.stack(list(logits)).float() / temperature).log_softmax(-1)  # (V, N, K)
         crossed = -torch.einsum("tnk,vnk->tvn", torch.stack(list(targets)).float(), log_p)

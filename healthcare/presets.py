@@ -14,7 +14,7 @@ from healthcare.methods import Objective, Task
 from healthcare.pretext import Damaged, HiddenPatches, Noisy, Shuffled, Turned, Whole
 from healthcare.views import ImageViews
 
-TOKENS = EncoderConfig(kind="vit", width=96, patch=4, depth=4, heads=4)
+TOKENS = EncoderConfig(kind="vit", width=64, patch=4, depth=3, heads=4)
 
 
 @dataclass(frozen=True)
@@ -56,78 +56,147 @@ def simclr(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0,
 
 
 def moco(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
-    """MoCo (He et al. 2019)."""
+    """MoCo (He et al. 2019).
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method moco --out run`, then `evaluate`.
+    Expected on PneumoniaMNIST after 1.2 minutes of one core (seed 0): test auroc .947 by kNN and .953 by a linear probe, the network
+    untrained .927 and .928.
+    """
     return Recipe("moco", m.MoCoConfig(), _train(minutes, steps, seed, device))
 
 
 def byol(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
-    """BYOL (Grill et al. 2020)."""
+    """BYOL (Grill et al. 2020).
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method byol --out run`, then `evaluate`.
+    Expected on PneumoniaMNIST after 1.2 minutes of one core (seed 0): test auroc .939 by kNN and .952 by a linear probe, the network
+    untrained .927 and .928.
+    """
     return Recipe("byol", m.BYOLConfig(), _train(minutes, steps, seed, device))
 
 
 def simsiam(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
-    """SimSiam (Chen & He 2020)."""
+    """SimSiam (Chen & He 2020).
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method simsiam --out run`, then `evaluate`.
+    Expected on PneumoniaMNIST after 1.2 minutes of one core (seed 0): test auroc .952 by kNN and .949 by a linear probe, the network
+    untrained .927 and .928.
+    """
     return Recipe("simsiam", m.SimSiamConfig(), _train(minutes, steps, seed, device))
 
 
 def barlow(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
-    """Barlow Twins (Zbontar et al. 2021)."""
+    """Barlow Twins (Zbontar et al. 2021).
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method barlow --out run`, then `evaluate`.
+    Expected on PneumoniaMNIST after 1.2 minutes of one core (seed 0): test auroc .934 by kNN and .948 by a linear probe, the network
+    untrained .927 and .928.
+    """
     return Recipe("barlow", m.BarlowConfig(), _train(minutes, steps, seed, device))
 
 
 def vicreg(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
-    """VICReg (Bardes et al. 2021)."""
+    """VICReg (Bardes et al. 2021).
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method vicreg --out run`, then `evaluate`.
+    Expected on PneumoniaMNIST after 1.2 minutes of one core (seed 0): test auroc .932 by kNN and .946 by a linear probe, the network
+    untrained .927 and .928.
+    """
     return Recipe("vicreg", m.VICRegConfig(), _train(minutes, steps, seed, device))
 
 
 def swav(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
-    """SwAV (Caron et al. 2020), with small crops."""
+    """SwAV (Caron et al. 2020), with small crops.
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method swav --out run`, then `evaluate`.
+    Expected on PneumoniaMNIST after 1.2 minutes of one core (seed 0): test auroc .938 by kNN and .933 by a linear probe, the network
+    untrained .927 and .928.
+    """
     return Recipe("swav", m.SwAVConfig(), _train(minutes, steps, seed, device), ImageViews(local=4))
 
 
 def dino(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
-    """DINO (Caron et al. 2021), with small crops."""
+    """DINO (Caron et al. 2021), with small crops.
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method dino --out run`, then `evaluate`.
+    Expected on PneumoniaMNIST after 1.2 minutes of one core (seed 0): test auroc .936 by kNN and .926 by a linear probe, the network
+    untrained .927 and .928.
+    """
     return Recipe("dino", m.DINOConfig(), _train(minutes, steps, seed, device), ImageViews(local=4))
 
 
 def deepcluster(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
-    """DeepCluster (Caron et al. 2018)."""
+    """DeepCluster (Caron et al. 2018).
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method deepcluster --out run`, then `evaluate`.
+    Expected on PneumoniaMNIST after 1.2 minutes of one core (seed 0): test auroc .916 by kNN and .959 by a linear probe, the network
+    untrained .927 and .928.
+    """
     return Recipe("deepcluster", m.DeepClusterConfig(), _train(minutes, steps, seed, device))
 
 
 def mae(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
-    """Masked autoencoder (He et al. 2021)."""
-    return Recipe("mae", m.MAEConfig(), _train(minutes, steps, seed, device), HiddenPatches(), TOKENS)
+    """Masked autoencoder (He et al. 2021).
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method mae --out run`, then `evaluate`.
+    Expected after 5 minutes: see docs/methods.md, which has the figures of the record beside the untrained network's.
+    """
+    return Recipe("mae", m.MAEConfig(), _train(minutes, steps, seed, device), HiddenPatches(), TOKENS, batch=64)
 
 
 def data2vec(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
-    """data2vec (Baevski et al. 2022)."""
+    """data2vec (Baevski et al. 2022).
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method data2vec --out run`, then `evaluate`.
+    Expected after 5 minutes: see docs/methods.md, which has the figures of the record beside the untrained network's.
+    """
     hidden = HiddenPatches(ratio=0.6, shape="block")
-    return Recipe("data2vec", m.Data2VecConfig(), _train(minutes, steps, seed, device), hidden, TOKENS)
+    return Recipe("data2vec", m.Data2VecConfig(), _train(minutes, steps, seed, device), hidden, TOKENS, batch=64)
 
 
 def restore(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
-    """Models Genesis (Zhou et al. 2019)."""
+    """Models Genesis (Zhou et al. 2019).
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method restore --out run`, then `evaluate`.
+    Expected on PneumoniaMNIST after 1.2 minutes of one core (seed 0): test auroc .896 by kNN and .944 by a linear probe, the network
+    untrained .927 and .928.
+    """
     return Recipe("restore", m.DenoiseConfig(), _train(minutes, steps, seed, device), Damaged())
 
 
 def denoise(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
-    """Denoising autoencoder (Vincent et al. 2008) with holes (Pathak et al. 2016)."""
+    """Denoising autoencoder (Vincent et al. 2008) with holes (Pathak et al. 2016).
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method denoise --out run`, then `evaluate`.
+    Expected after 5 minutes: see docs/methods.md, which has the figures of the record beside the untrained network's.
+    """
     return Recipe("denoise", m.DenoiseConfig(), _train(minutes, steps, seed, device), Noisy())
 
 
 def vae(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
-    """Variational autoencoder (Kingma & Welling 2013)."""
+    """Variational autoencoder (Kingma & Welling 2013).
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method vae --out run`, then `evaluate`.
+    Expected after 5 minutes: see docs/methods.md, which has the figures of the record beside the untrained network's.
+    """
     return Recipe("vae", m.VAEConfig(), _train(minutes, steps, seed, device), Whole())
 
 
 def rotation(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
-    """Rotation (Gidaris et al. 2018)."""
+    """Rotation (Gidaris et al. 2018).
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method rotation --out run`, then `evaluate`.
+    Expected after 5 minutes: see docs/methods.md, which has the figures of the record beside the untrained network's.
+    """
     return Recipe("rotation", m.PuzzleConfig(), _train(minutes, steps, seed, device), Turned())
 
 
 def jigsaw(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
-    """Jigsaw (Noroozi & Favaro 2016)."""
+    """Jigsaw (Noroozi & Favaro 2016).
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method jigsaw --out run`, then `evaluate`.
+    Expected after 5 minutes: see docs/methods.md, which has the figures of the record beside the untrained network's.
+    """
     return Recipe("jigsaw", m.PuzzleConfig(), _train(minutes, steps, seed, device), Shuffled())
 
 

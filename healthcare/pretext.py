@@ -156,7 +156,8 @@ class Turned:
         return (("rotation", 4),)
 
     def __call__(self, batch: Batch, generator: Generator) -> Pseudo:
-        return _puzzle(puzzles.rotate(augment(batch["image"], self.view, generator), generator))
+        seen, label = puzzles.rotate(augment(batch["image"], self.view, generator), generator)
+        return Pseudo({"image": seen}, label)
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,9 @@ class Shuffled:
 
     def __call__(self, batch: Batch, generator: Generator) -> Pseudo:
         orders = puzzles.permutations(self.tiles**2, self.orders)
-        return _puzzle(puzzles.jigsaw(augment(batch["image"], self.view, generator), self.tiles, orders, generator))
+        image = augment(batch["image"], self.view, generator)
+        seen, label = puzzles.jigsaw(image, self.tiles, orders, generator)
+        return Pseudo({"image": seen}, label)
 
 
 def detail(image: Tensor, window: int) -> Tensor:
@@ -205,8 +208,3 @@ def _odd(window: int) -> None:
         raise UserError(
             f"a window of {window} pixels", where="pretext.window", mend="use an odd number from 3 on, or 0"
         )
-
-
-def _puzzle(made: tuple[Tensor, Tensor]) -> Pseudo:
-    image, label = made
-    return Pseudo({"image": image}, label)
