@@ -76,7 +76,9 @@ class CPC(Method):
             for step, ahead in enumerate(self.ahead, data.horizon):
                 t = max(valid.shape[1] - step, 0)
                 row, place = (valid[:, :t] & valid[:, step:]).nonzero(as_tuple=True)  # (M,) each
-                own, others = score(ahead(hidden), row, place, place + step)  # (M,), (M, candidates)
+                # as in attention: without the root of the width the first scores are so large that the loss is above chance
+                guess = ahead(hidden) * target.shape[2] ** -0.5  # (B, T, D)
+                own, others = score(guess, row, place, place + step)  # (M,), (M, candidates)
                 log_p = own - torch.cat([own[:, None], others], 1).logsumexp(1)
                 losses.append(-log_p)
                 right.append((own[:, None] > others).all(1).float())
