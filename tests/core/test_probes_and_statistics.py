@@ -159,7 +159,7 @@ def pointed(rows: int, seed: int, time: int = 12) -> tuple[FrozenTokens, np.ndar
 
 def test_the_attentive_probe_finds_the_token_that_knows() -> None:
     (train, y), (test, truth) = pointed(200, 0), pointed(200, 1)
-    shares = attentive(train, y, test, AttentiveConfig(steps=80, heads=2))
+    shares = attentive(train, y, test, AttentiveConfig(steps=120, heads=2))
     mean = [(t.x.sum(1) / (~t.pad).sum(1, keepdim=True)).numpy() for t in (train, test)]
     assert accuracy(truth, shares) > 0.9 > accuracy(truth, linear(mean[0], y, mean[1])) + 0.1
     first, same, other = (attentive(train, y, test, AttentiveConfig(steps=3), seed) for seed in (0, 0, 1))
