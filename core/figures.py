@@ -11,13 +11,15 @@ from core.bench import Row, shown
 HEAD = "| domain | data | method | role | metric | figure [95 % interval] | goal | seeds |\n|---|---|---|---|---|---|---|---|"
 ROLES = ("ours", "floor", "peer", "published")
 FLOORS_SHOWN = 3  # the strongest of each figure; docs/figures.md has them all
+SPEED = "core"
 START, END = "<!-- figures: made by make figures -->", "<!-- end of figures -->"
 COLOURS = {"ours": "#0b6e4f", "floor": "#888888", "peer": "#4059ad", "published": "#c1666b"}
 
 
 def load(results: Path) -> dict[str, list[Row]]:
-    """The record of every domain, by its name."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
+    """The record of every domain, by its name; that of speed (`core.json`) has a page of its own, docs/performance.md."""
+    paths = [path for path in sorted(results.glob("*.json")) if path.stem != SPEED]
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
 
 def beside(rows: list[Row], one: Row) -> list[Row]:
