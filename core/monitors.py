@@ -57,20 +57,22 @@ class Sign:
         share: of the figure's best so far, which is what a fresh encoder had or better: below it is collapse.
         floor: below it is collapse whatever came before.
         cure: what to try.
+        after: share of the training before which it is not judged: prototypes and predictions of a fresh network tell little.
     """
 
     share: float
     floor: float
     cure: str
+    after: float = 0.0
 
 
 SIGNS = {
     "feature_std": Sign(0.1, 0.005, "lower the learning rate, use a larger batch, a slower teacher or a variance term"),
     "rank": Sign(0.1, 0.01, "use a larger batch, a higher temperature or a covariance term, or weaken the augmentation"),
-    "usage": Sign(0.1, 0.02, "use fewer prototypes or codes, a sharper teacher or a longer warm-up"),
-    "usage_latent": Sign(0.1, 0.02, "lower the weight of the Kullback-Leibler term, or raise it slowly"),
-    "target_std": Sign(0.1, 0.01, "use a slower teacher, fewer of its top blocks or a lower learning rate"),
-    "prediction_std": Sign(0.1, 0.01, "lower the learning rate or hide less"),
+    "usage": Sign(0.1, 0.02, "use fewer prototypes or codes, a sharper teacher or a longer warm-up", 0.2),
+    "usage_latent": Sign(0.1, 0.02, "lower the weight of the Kullback-Leibler term, or raise it slowly", 0.2),
+    "target_std": Sign(0.1, 0.01, "use a slower teacher, fewer of its top blocks or a lower learning rate", 0.05),
+    "prediction_std": Sign(0.1, 0.01, "lower the learning rate or hide less", 0.05),
 }  # fmt: skip
 
 
@@ -122,11 +124,12 @@ class Monitor:
     def due(self, step: int) -> bool:
         return step % self.every == 0
 
-    def look(self, logs: Mapping[str, float]) -> tuple[dict[str, float], list[Alarm]]:
+    def look(self, logs: Mapping[str, float], progress: float = 1.0) -> tuple[dict[str, float], list[Alarm]]:
         """Figures of the encoder as it is, and an alarm for each that has newly collapsed.
 
         Args:
             logs: of the newest step: `usage_…`, `target_std` and `prediction_std` are watched beside the sample's figures.
+            progress: share of the training done.
         """
         parts = np.array_split(self.sample, max(1, len(self.sample) // self.batch_size))
         x = features(self.encoder, map(self.batches.at, parts), self.device, self.prepare, self.bf16)
@@ -136,15 +139,15 @@ class Monitor:
         if (labels >= 0).sum() > NEIGHBOURS:
             figures["knn_accuracy"] = knn_accuracy(x[labels >= 0], labels[labels >= 0])
         watched = figures | {name: float(value) for name, value in logs.items()}
-        alarms = [self._judge(name, value, one=1.5 / most) for name, value in watched.items() if _sign(name)]
+        alarms = [self._judge(name, value, progress, 1.5 / most) for name, value in watched.items() if _sign(name)]
         return figures, [alarm for alarm in alarms if alarm is not None]
 
-    def _judge(self, name: str, value: float, one: float) -> Alarm | None:
+    def _judge(self, name: str, value: float, progress: float, one: float) -> Alarm | None:
         """The alarm of a figure that has collapsed and is not among those `told`; `one` is the rank of a single direction."""
         sign = SIGNS[_sign(name)]
         best = self.best[name] = max(value, self.best.get(name, value))
         floor = max(sign.floor, sign.share * best, one if name == "rank" else 0.0)
-        if name in self.told or value >= floor:
+        if name in self.told or value >= floor or progress < sign.after:
             return None
         return Alarm(name, f"{name} has collapsed to {value:.3g}, its best was {best:.3g}", sign.cure)
 

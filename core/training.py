@@ -125,7 +125,7 @@ def train(
     ):
         model = _spread(method)
         if watch and place.step == 0:
-            records.write(watch.look({})[0], 0)
+            records.write(watch.look({}, 0.0)[0], 0)
         while place.steps is None or place.step < place.steps:
             step = place.step
             epoch = step * config.accumulate // per_epoch
@@ -154,7 +154,7 @@ def train(
                 records.write(_row(history.losses[-1], rate, seconds, place, result), step)
                 progress.line(step, place.steps, history.losses[-1], seconds)
             if watch and (watch.due(step) or step == place.steps):
-                figures, alarms = watch.look(result.logs)
+                figures, alarms = watch.look(result.logs, step / (place.steps or 10**9))
                 records.write({**figures, **{f"collapse_{alarm.name}": alarm.what for alarm in alarms}}, step)
                 _heed(alarms, watch, step, config, note, save)
             stop, due = distributed.any_of(held.asked(), time.monotonic() - last_save > 60 * config.save_every_minutes)

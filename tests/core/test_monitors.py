@@ -196,3 +196,9 @@ def test_features_come_in_the_order_of_the_rows() -> None:
     doubled = features(encoder, data.ordered(), CPU, lambda batch: {"x": 2 * batch["x"]})
     torch.testing.assert_close(whole, torch.tanh(torch.from_numpy(data.arrays["x"]) @ encoder.spread))
     torch.testing.assert_close(doubled, torch.tanh(2 * torch.from_numpy(data.arrays["x"]) @ encoder.spread))
+
+
+def test_prototypes_of_a_fresh_network_are_not_judged() -> None:
+    watch = Monitor(Fixed(32, "spread"), rows(), CPU, 0)
+    assert not watch.look({"usage_prototypes": 0.01}, progress=0.1)[1]
+    assert [alarm.name for alarm in watch.look({"usage_prototypes": 0.01}, progress=0.3)[1]] == ["usage_prototypes"]
