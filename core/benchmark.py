@@ -252,8 +252,8 @@ TESTS: dict[str, Callable[[], list[Row]]] = {
     "trunk": trunk,
     **{f"simclr-small-{seed}": partial(simclr, "small", 2.5, 128, 36, 6, 2e-3, seed) for seed in range(SEEDS)},
     "simclr-resnet18": partial(simclr, "resnet18", 1.15, 64, 9, 7, 1e-3, 0),
-    "simclr-small-brief": partial(simclr, "small", 2.5, 128, 18, 4, 2e-3, 0, threads=1),
-    "simclr-resnet18-brief": partial(simclr, "resnet18", 1.15, 64, 2, 4, 1e-3, 0, threads=1),
+    "simclr-small-brief": partial(simclr, "small", 2.5, 128, 9, 4, 2e-3, 0, threads=1),
+    "simclr-resnet18-brief": partial(simclr, "resnet18", 1.15, 64, 1, 4, 1e-3, 0, threads=1),
     "gpu": gpu,
 }
 
