@@ -46,7 +46,10 @@ class Losses:
         """
         if not self.pending:
             return
-        losses = (distributed.total(torch.stack(self.pending)) / distributed.world()).tolist()
+        stacked = torch.stack(self.pending)
+        if distributed.world() > 1:
+            stacked = distributed.total(stacked) / distributed.world()
+        losses = stacked.tolist()
         norms = torch.stack(self.norms).tolist()
         for place, loss in enumerate(losses):
             self._check("loss", loss, place)

@@ -253,9 +253,9 @@ def _gradients(
         batch = to_device(_share(batches.batch(epoch, number), f"batch {number} of epoch {epoch}"), device)
         inner = isinstance(model, DistributedDataParallel) and micro < config.accumulate - 1
         with model.no_sync() if inner else nullcontext():  # type: ignore[operator]
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            with torch.autocast(device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext():
                 result = model(pretext(batch, generator), generator)
-            (result.loss / config.accumulate).backward()
+            (result.loss if config.accumulate == 1 else result.loss / config.accumulate).backward()
         losses.add(result.loss)
     return result
 
