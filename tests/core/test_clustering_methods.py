@@ -3,6 +3,7 @@ Sinkhorn, k-means and whitening, on which they stand, equal what others compute,
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,36 +25,17 @@ from core.errors import UserError
 from core.losses import dino, swav
 from core.methods import DINO, DeepCluster, DeepClusterConfig, DINOConfig, Method, SwAV, SwAVConfig
 from core.pretext import Views
-from core.probes import embed, knn
+from core.probes import embed
 from core.tokens import Batch
 
-SIDE, ROWS, KINDS = 16, 384, 6
+sys.path.insert(0, str(Path(__file__).parent))
+from lit_things import ROWS, SIDE, drawn, light, nudge, score, things
 
 METHODS: dict[str, Callable[[Encoder], Method]] = {
     "swav": lambda encoder: SwAV(encoder, SwAVConfig(hidden=64)),
     "deepcluster": lambda encoder: DeepCluster(encoder, ROWS, DeepClusterConfig(clusters=24)),
     "dino": lambda encoder: DINO(encoder, DINOConfig(hidden=64, out=64, momentum=0.95)),
 }
-
-
-def drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def light(rows: int, generator: torch.Generator) -> Tensor:
-    """How bright an image is, from side to side: what is no feature, and most of what a random network sees."""
-    level = 2 * torch.randn(rows, 3, 1, 1, generator=generator)
-    along = torch.linspace(-1, 1, SIDE)
-    return (level[:, 0] + level[:, 1] * along[:, None] + level[:, 2] * along)[:, None]
-
-
-def things() -> tuple[ArrayBatches, np.ndarray]:
-    """Images (ROWS, 1, SIDE, SIDE) of a few kinds of things, each under a light of its own."""
-    g = drawn(0)
-    kind = torch.randint(0, KINDS, (ROWS,), generator=g)
-    shape = torch.randn(KINDS, 1, SIDE, SIDE, generator=g)
-    image = 0.7 * shape[kind] + light(ROWS, g) + 0.5 * torch.randn(ROWS, 1, SIDE, SIDE, generator=g)
-    return ArrayBatches({"image": image.numpy()}, 64), kind.numpy()
 
 
 def views(batch: Batch, generator: torch.Generator) -> Views:
@@ -78,14 +60,6 @@ def fresh(name: str, seed: int = 0, encoder: Encoder | None = None) -> Method:
     method = METHODS[name](encoder or small_convnet(1, 8)).train()
     method.start_epoch(0, lambda: torch.randn(ROWS, method.encoder.dim, generator=drawn(3)), drawn(4))
     return method
-
-
-def nudge(method: Method) -> None:
-    """Move the weights as an optimizer would."""
-    with torch.no_grad():
-        for p in method.parameters():
-            if p.grad is not None:
-                p -= 0.05 * p.grad
 
 
 def step(method: Method, data: Views, progress: float = 0.1) -> None:
@@ -309,17 +283,12 @@ def test_a_single_view_is_one_clear_line() -> None:
 def test_it_learns_what_the_views_share(name: str) -> None:
     batches, kind = things()
 
-    def score(encoder: Encoder) -> float:
-        x = embed(encoder, batches.ordered())
-        half = ROWS // 2
-        return float((knn(x[:half], kind[:half], x[half:], k=10).argmax(1) == kind[half:]).mean())
-
     torch.manual_seed(0)
     method = METHODS[name](small_convnet(1, 8)).train()
-    before = score(method.encoder)
+    before = score(method.encoder, batches, kind)
     losses = trained(method, batches, 72)
     assert np.mean(losses[-12:]) < np.mean(losses[:12]) - 0.3
-    assert before < 0.6 and score(method.encoder) > before + 0.25
+    assert before < 0.6 and score(method.encoder, batches, kind) > before + 0.25
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from core.batches import ArrayBatches
 from core.encoders import Encoder, small_convnet
 from core.errors import UserError
 from core.losses import negative_cosine
@@ -29,11 +28,11 @@ from core.methods import (
 )
 from core.norms import synchronised
 from core.pretext import Views
-from core.probes import embed, knn
 from core.tokens import Batch
 from core.training import TrainConfig, train
 
-SIDE, ROWS, KINDS = 16, 384, 6
+sys.path.insert(0, str(Path(__file__).parent))
+from lit_things import SIDE, drawn, light, nudge, score, things
 
 METHODS: dict[str, Callable[[Encoder], Method]] = {
     "moco": lambda encoder: MoCo(encoder, MoCoConfig(queue=256)),
@@ -42,26 +41,6 @@ METHODS: dict[str, Callable[[Encoder], Method]] = {
     "barlow": lambda encoder: BarlowTwins(encoder, BarlowConfig(hidden=128, out=128)),
     "vicreg": lambda encoder: VICReg(encoder, VICRegConfig(hidden=128, out=128)),
 }
-
-
-def light(rows: int, generator: torch.Generator) -> Tensor:
-    """How bright an image is, from side to side: what is no feature, and most of what a random network sees."""
-    level = 2 * torch.randn(rows, 3, 1, 1, generator=generator)
-    along = torch.linspace(-1, 1, SIDE)
-    return (level[:, 0] + level[:, 1] * along[:, None] + level[:, 2] * along)[:, None]
-
-
-def drawn(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def things() -> tuple[ArrayBatches, np.ndarray]:
-    """Images (ROWS, 1, SIDE, SIDE) of a few kinds of things, each under a light of its own."""
-    g = drawn(0)
-    kind = torch.randint(0, KINDS, (ROWS,), generator=g)
-    shape = torch.randn(KINDS, 1, SIDE, SIDE, generator=g)
-    image = 0.7 * shape[kind] + light(ROWS, g) + 0.5 * torch.randn(ROWS, 1, SIDE, SIDE, generator=g)
-    return ArrayBatches({"image": image.numpy()}, 64), kind.numpy()
 
 
 def views(batch: Batch, generator: torch.Generator) -> Views:
@@ -87,14 +66,6 @@ def fresh(name: str, seed: int = 0) -> Method:
     return METHODS[name](small_convnet(1, 8)).train()
 
 
-def nudge(method: Method) -> None:
-    """Move the weights as an optimizer would."""
-    with torch.no_grad():
-        for p in method.parameters():
-            if p.grad is not None:
-                p -= 0.05 * p.grad
-
-
 def step(method: Method, data: Views, progress: float = 0.0) -> None:
     method.zero_grad()
     method(data, drawn(0)).loss.backward()
@@ -106,18 +77,13 @@ def step(method: Method, data: Views, progress: float = 0.0) -> None:
 def test_it_learns_what_the_views_share(name: str) -> None:
     batches, kind = things()
 
-    def score(encoder: Encoder) -> float:
-        x = embed(encoder, batches.ordered())
-        half = ROWS // 2
-        return float((knn(x[:half], kind[:half], x[half:], k=10).argmax(1) == kind[half:]).mean())
-
     method = fresh(name)
-    before = score(method.encoder)
+    before = score(method.encoder, batches, kind)
     history = train(
         method, batches, views, TrainConfig(steps=100, lr=3e-3, log_every=20, weight_decay=1e-4), note=quiet
     )
     assert history.losses[-1] < history.losses[0]
-    assert before < 0.6 and score(method.encoder) > 0.85
+    assert before < 0.6 and score(method.encoder, batches, kind) > 0.85
 
 
 @pytest.mark.parametrize("name", METHODS)
