@@ -108,6 +108,16 @@ def _part(path: Path) -> dict[str, Any]:
         raise UserError("that part is damaged", where=path, mend="remove it, and it will be measured again") from error
 
 
+def lengthless(recipe: Any) -> dict[str, Any]:
+    """A recipe's settings without what a record names itself: length, seed and device of its training."""
+    from core.config import to_dict
+
+    settings = to_dict(recipe)
+    for name in ("steps", "minutes", "seed", "device"):
+        settings["train"].pop(name)
+    return settings
+
+
 def combine(rows: Sequence[Row]) -> Row:
     """One row from those of several seeds.
 

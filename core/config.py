@@ -197,3 +197,11 @@ def within(settings: Any, **bounds: tuple[float, float]) -> None:
         value = getattr(settings, name)
         if value is not None and not low <= value <= high:  # NaN is nowhere
             raise UserError(f"{name} is {value:g}", where=type(settings).__name__, mend=f"give {low:g} to {high:g}")
+
+
+def shares(pretext: Any, *names: str) -> None:
+    """Raise where a share of a pretext's dataclass is not between 0 and 1, ends left out; for `__post_init__`."""
+    for name in names:
+        value = getattr(pretext, name)
+        if not 0 < value < 1:
+            raise UserError(f"{name} is {value}", where=f"pretext.{name}", mend="use a share between 0 and 1")

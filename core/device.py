@@ -38,6 +38,20 @@ def seed_all(seed: int, device: torch.device) -> None:
         torch.manual_seed(seed)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for many small operations: several wait for each other longer than they work, on a busy machine for minutes."""
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def channels_last(module: nn.Module) -> None:
     """Weights of 2-D and 3-D convolutions with their channels last, in place: outputs follow, names and values stay."""
     for part in module.modules():

@@ -121,7 +121,7 @@ def rewrite(root: Path) -> dict[Path, str]:
     from core.methods_table import table
 
     results, docs = root / "docs" / "results", root / "docs"
-    marked = {root / "README.md": short_table(results), docs / "methods.md": table(results)}
+    marked = {root / "README.md": short_table(results), docs / "methods.md": table(load(results))}
     pages = {path: rewritten(path.read_text(encoding="utf-8"), made) for path, made in marked.items()}
     return pages | {docs / "figures.md": full_page(results), docs / "figures.svg": picture(results)}
 

@@ -124,6 +124,17 @@ def jigsaw(
     return torch.where(shown, _take(image, flat), _mean(image)), label
 
 
+def orders_of(segments: int, where: str) -> tuple[tuple[str, int], ...]:
+    """The one task, and how many answers it has, of telling in which order so many segments are.
+
+    Raises:
+        UserError: fewer than 2 segments, or so many that no order would be seen often.
+    """
+    if not 2 <= segments <= 4:
+        raise UserError(f"{segments} segments", where=where, mend="use 2, 3 or 4")
+    return (("order", math.factorial(segments)),)
+
+
 def reorder(
     batch: Batch, pad: Tensor, segments: int, generator: Generator, orders: Tensor | None = None,
     keep: tuple[str, ...] = (), binary: bool = False,

@@ -33,10 +33,6 @@ class Plan:
     fields: tuple[Field, ...]
 
 
-def _plain(kind: Callable[..., m.Method]) -> Callable[[Plan], m.Method]:
-    return lambda plan: kind(plan.encoder, plan.objective)
-
-
 def _puzzle(plan: Plan) -> m.Method:
     if not isinstance(plan.task, Swaps | Segments):
         raise UserError("no puzzle in this pretext", where="pretext", mend="use swaps or segments")
@@ -44,18 +40,10 @@ def _puzzle(plan: Plan) -> m.Method:
     return m.PretextClassifier(plan.encoder, replace(plan.objective, classes=classes, per_token=plan.task.per_token))
 
 
-METHODS: Mapping[type, Callable[[Plan], m.Method]] = {
+SPECIAL: Mapping[type, Callable[[Plan], m.Method]] = {  # the others: core.methods.plain
     m.MaskedConfig: lambda plan: m.MaskedPrediction(plan.encoder, plan.heads, plan.weights),
     m.AutoregressiveConfig: lambda plan: m.Autoregressive(plan.encoder, plan.heads, plan.weights),
     m.DenoiseConfig: lambda plan: m.DenoisingAutoencoder(plan.encoder, plan.objective, plan.heads, plan.weights),
-    m.SimCLRConfig: _plain(m.SimCLR),
-    m.MoCoConfig: _plain(m.MoCo),
-    m.BYOLConfig: _plain(m.BYOL),
-    m.SimSiamConfig: _plain(m.SimSiam),
-    m.BarlowConfig: _plain(m.BarlowTwins),
-    m.VICRegConfig: _plain(m.VICReg),
-    m.Data2VecConfig: _plain(m.Data2Vec),
-    m.CPCConfig: _plain(m.CPC),
     m.PuzzleConfig: _puzzle,
 }
 
@@ -66,4 +54,4 @@ def build(plan: Plan) -> m.Method:
     Raises:
         UserError: settings that do not fit together, such as a puzzle's on slices.
     """
-    return METHODS[type(plan.objective)](plan)
+    return m.method_of(plan, SPECIAL)

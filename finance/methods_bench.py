@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from core.bench import FAILED, Bench, Row
 from core.config import to_dict
+from core.device import one_thread
 from core.proof import Exam, examine
 from finance.estimators import TransactionEncoder
 from finance.evaluation import Study
@@ -65,13 +65,9 @@ def proof(study: Study, recipe: Recipe) -> list[Row]:
         chosen[draw.permutation(np.flatnonzero(period & (data.scenario == 0)))[:GENUINE]] = True
     at = np.flatnonzero(chosen)
     exam = Exam(fraud[at].astype(np.int64), ~test[at], test[at], "auroc", data.card[at])
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         encoder = TransactionEncoder(recipe).fit(data, until=study.split.test, note=lambda line: None)
         trained = encoder.transform(data, chosen)[at]
         untrained = encoder.untrained(seed).transform(data, chosen)[at]
-    finally:
-        torch.set_num_threads(threads)
     note = f"{encoder.history_.steps} steps; {int(exam.label[exam.test].sum())} frauds in the test week"
     return examine(data.name, recipe.method, trained, untrained, exam, seed=seed, note=note)

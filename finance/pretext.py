@@ -12,16 +12,11 @@ import torch
 from torch import Generator, Tensor
 
 from core import puzzles
+from core.config import shares
 from core.encoders import Field
-from core.errors import UserError
 from core.masking import bert, random_mask, suffix_mask
 from core.pretext import Corrupted, Masked, Pretext, Pseudo, Shifted, Views
 from core.tokens import Batch
-
-
-def _share(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise UserError(f"{name} is {value}", where=f"pretext.{name}", mend="use a share between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,7 @@ class Swaps:
     per_token: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _share("ratio", self.ratio)
+        shares(self, "ratio")
 
     def classes(self, fields: tuple[Field, ...]) -> tuple[tuple[str, int], ...]:
         return tuple((f.name, 2) for f in fields)
@@ -134,11 +129,10 @@ class Segments:
     per_token: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not 2 <= self.count <= 4:
-            raise UserError(f"{self.count} segments", where="pretext.count", mend="use 2, 3 or 4")
+        puzzles.orders_of(self.count, "pretext.count")
 
     def classes(self, fields: tuple[Field, ...]) -> tuple[tuple[str, int], ...]:
-        return (("order", {2: 2, 3: 6, 4: 24}[self.count]),)
+        return puzzles.orders_of(self.count, "pretext.count")
 
     def bound(self, fields: tuple[Field, ...]) -> Pretext:
         return lambda batch, generator: Pseudo(*puzzles.reorder(batch, batch["pad"], self.count, generator))

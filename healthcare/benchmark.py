@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.bench import Bench, Row, row
+from core.bench import Bench, Row, lengthless, row
 from core.errors import UserError
 from healthcare import methods_bench
 from healthcare.data import read
@@ -65,7 +65,7 @@ def bench(
     if only == "smoke":
         return smoke(data)
     config = EvaluationConfig(arms=(*OURS, *FLOORS), resamples=1000)
-    settings = methods_bench.lengthless(preset("simclr"))
+    settings = lengthless(preset("simclr"))
     record = Bench(out, {"minutes": minutes, "data": data, "recipe": settings, "evaluation": asdict(config)})
     if only in (None, "published") and data == "pneumoniamnist":
         record.run("published", 0, published)

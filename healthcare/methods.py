@@ -38,10 +38,6 @@ class Plan:
     images: int
 
 
-def _plain(kind: Callable[..., m.Method]) -> Callable[[Plan], m.Method]:
-    return lambda plan: kind(plan.encoder, plan.objective)
-
-
 def _clusters(plan: Plan) -> m.Method:
     return m.DeepCluster(plan.encoder, plan.images, plan.objective)
 
@@ -52,20 +48,8 @@ def _puzzle(plan: Plan) -> m.Method:
     return m.PretextClassifier(plan.encoder, replace(plan.objective, classes=plan.task.classes))
 
 
-METHODS: Mapping[type, Callable[[Plan], m.Method]] = {
-    m.SimCLRConfig: _plain(m.SimCLR),
-    m.MoCoConfig: _plain(m.MoCo),
-    m.BYOLConfig: _plain(m.BYOL),
-    m.SimSiamConfig: _plain(m.SimSiam),
-    m.BarlowConfig: _plain(m.BarlowTwins),
-    m.VICRegConfig: _plain(m.VICReg),
-    m.SwAVConfig: _plain(m.SwAV),
-    m.DINOConfig: _plain(m.DINO),
+SPECIAL: Mapping[type, Callable[[Plan], m.Method]] = {  # the others: core.methods.plain
     m.DeepClusterConfig: _clusters,
-    m.MAEConfig: _plain(m.MaskedAutoencoder),
-    m.Data2VecConfig: _plain(m.Data2Vec),
-    m.DenoiseConfig: _plain(m.DenoisingAutoencoder),
-    m.VAEConfig: _plain(m.VariationalAutoencoder),
     m.PuzzleConfig: _puzzle,
 }
 
@@ -84,4 +68,4 @@ def build(
     """
     plan = Plan(build_encoder(encoder, channels, size), objective, task, images)
     pretext = task.bound(encoder) if isinstance(task, HiddenPatches) else task
-    return METHODS[type(objective)](plan), pretext
+    return m.method_of(plan, SPECIAL), pretext

@@ -7,11 +7,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from core.bench import Bench, Row
-from core.config import to_dict
+from core.bench import Bench, Row, lengthless
 from core.datasets import locate
+from core.device import one_thread
 from core.errors import UserError
 from core.proof import Exam, examine
 from healthcare.data import KNOWN, Reading, read
@@ -54,14 +52,6 @@ def adapted(name: str, data: str, minutes: float, seed: int) -> Recipe:
     return replace(recipe, reading=Reading(size=SIZES.get(data, recipe.reading.size)))
 
 
-def lengthless(recipe: Recipe) -> dict:
-    """The recipe without what the record itself names: length, seed and device."""
-    settings = to_dict(recipe)
-    for name in ("steps", "minutes", "seed", "device"):
-        settings["train"].pop(name)
-    return settings
-
-
 def proof(recipe: Recipe, data: str) -> list[Row]:
     """Train on the training images without labels; examine the features of all of them, and of test images, against untrained ones.
 
@@ -76,13 +66,9 @@ def proof(recipe: Recipe, data: str) -> list[Row]:
         images.label, known & (images.split == "train"), known & (images.split == "test"), "auroc",
         images.patient if images.named_patients else None,
     )  # fmt: skip
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         encoder = ImageEncoder(recipe).fit(images, note=lambda line: None)
         trained = encoder.transform(images)
         untrained = encoder.untrained(recipe.train.seed).transform(images)
-    finally:
-        torch.set_num_threads(threads)
     note = f"{encoder.history_.steps} steps"
     return examine(data, recipe.method, trained, untrained, exam, seed=recipe.train.seed, note=note)

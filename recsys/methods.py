@@ -30,10 +30,6 @@ class Plan:
     task: Task
 
 
-def _plain(kind: Callable[..., m.Method]) -> Callable[[Plan], m.Method]:
-    return lambda plan: kind(plan.encoder, plan.objective)
-
-
 def _puzzle(plan: Plan) -> m.Method:
     if not isinstance(plan.task, SwappedItems | ReorderedItems):
         raise UserError("no puzzle in this pretext", where="pretext", mend="use swapped or reordered items")
@@ -41,19 +37,11 @@ def _puzzle(plan: Plan) -> m.Method:
     return m.PretextClassifier(plan.encoder, replace(plan.objective, classes=plan.task.classes, per_token=per_token))
 
 
-METHODS: Mapping[type, Callable[[Plan], m.Method]] = {
+SPECIAL: Mapping[type, Callable[[Plan], m.Method]] = {  # the others: core.methods.plain
     m.AutoregressiveConfig: lambda plan: m.Autoregressive(plan.encoder, plan.heads),
     m.MaskedConfig: lambda plan: m.MaskedPrediction(plan.encoder, plan.heads),
-    m.Data2VecConfig: _plain(m.Data2Vec),
     m.DenoiseConfig: lambda plan: m.DenoisingAutoencoder(plan.encoder, plan.objective, plan.heads),
-    m.CPCConfig: _plain(m.CPC),
     m.PuzzleConfig: _puzzle,
-    m.SimCLRConfig: _plain(m.SimCLR),
-    m.MoCoConfig: _plain(m.MoCo),
-    m.BYOLConfig: _plain(m.BYOL),
-    m.SimSiamConfig: _plain(m.SimSiam),
-    m.BarlowConfig: _plain(m.BarlowTwins),
-    m.VICRegConfig: _plain(m.VICReg),
 }
 RANKING = (m.AutoregressiveConfig, m.MaskedConfig)  # their heads say how likely each item is to come next
 
@@ -64,4 +52,4 @@ def build(objective: Objective, task: Task, encoder: TokenEncoder, heads: nn.Mod
     Raises:
         UserError: settings that do not fit together, such as next-item prediction on an encoder that sees both sides.
     """
-    return METHODS[type(objective)](Plan(encoder, heads, objective, task))
+    return m.method_of(Plan(encoder, heads, objective, task), SPECIAL)

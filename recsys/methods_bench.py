@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from core.bench import Bench, Row
-from core.config import to_dict
+from core.bench import Bench, Row, lengthless
+from core.device import one_thread
 from core.errors import UserError
 from core.proof import Exam, examine
 from recsys.data import Loaded, load
@@ -48,17 +47,9 @@ def run(
         loaded = load(place)
         for seed in range(seeds):
             for name in methods or PRESETS:
-                record = Bench(out, {"minutes": minutes, "steps": STEPS, "recipe": lengthless(name)}, say)
+                record = Bench(out, {"minutes": minutes, "steps": STEPS, "recipe": lengthless(recipe(name))}, say)
                 record.run(f"methods-{name}-{place}", seed, partial(proof, name, place, loaded, minutes, seed))
     return Bench(out, {}, say).write()
-
-
-def lengthless(name: str) -> dict:
-    """The recipe without what the record itself names: length, seed and device."""
-    settings = to_dict(recipe(name))
-    for key in ("steps", "minutes", "seed", "device"):
-        settings["train"].pop(key)
-    return settings
 
 
 def kinds(loaded: Loaded) -> NDArray[np.int64]:
@@ -89,13 +80,9 @@ def proof(name: str, data: str, loaded: Loaded, minutes: float | None, seed: int
     rows = draw.permutation(np.flatnonzero(label >= 0))[:USERS]
     half = np.arange(len(rows)) < len(rows) // 2
     exam = Exam(label[rows], half, ~half, neighbours=50)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         model = SessionRecommender(name, minutes, None if minutes else STEPS, seed, hold_out=2)
         model.fit_sequences(loaded.sequences, note=lambda line: None)
         history = split.history.select(rows)
         trained, untrained = model.hidden(history), model.untrained(seed).hidden(history)
-    finally:
-        torch.set_num_threads(threads)
     return examine(data, name, trained, untrained, exam, seed=seed, note=f"{model.steps_spent()} steps")

@@ -10,15 +10,10 @@ from torch import Generator, Tensor
 
 from core import puzzles
 from core.codec import FIRST, MASKED
-from core.errors import UserError
+from core.config import shares
 from core.masking import random_mask, suffix_mask
 from core.pretext import Corrupted, Masked, Pseudo, Shifted, Views
 from core.tokens import Batch
-
-
-def _share(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise UserError(f"{name} is {value}", where=f"pretext.{name}", mend="use a share between 0 and 1")
 
 
 def _coins(batch: Batch, chance: float, generator: Generator) -> Tensor:
@@ -52,7 +47,7 @@ class MaskedItems:
     last: float = 0.3
 
     def __post_init__(self) -> None:
-        _share("ratio", self.ratio)
+        shares(self, "ratio")
 
     def __call__(self, batch: Batch, generator: Generator) -> Masked:
         pad = batch["pad"]
@@ -78,8 +73,7 @@ class SequenceViews:
     reorder: float = 0.6
 
     def __post_init__(self) -> None:
-        for name in ("crop", "mask", "reorder"):
-            _share(name, getattr(self, name))
+        shares(self, "crop", "mask", "reorder")
 
     def view(self, batch: Batch, generator: Generator) -> Batch:
         """One view; crops are moved to the left, so that padding stays on the right."""
@@ -122,7 +116,7 @@ class SwappedItems:
     classes: ClassVar[tuple[tuple[str, int], ...]] = (("replaced", 2),)
 
     def __post_init__(self) -> None:
-        _share("ratio", self.ratio)
+        shares(self, "ratio")
 
     def __call__(self, batch: Batch, generator: Generator) -> Pseudo | Corrupted:
         item, pad = batch["item"], batch["pad"]
@@ -145,12 +139,11 @@ class ReorderedItems:
     segments: int = 3
 
     def __post_init__(self) -> None:
-        if not 2 <= self.segments <= 4:
-            raise UserError(f"{self.segments} segments", where="pretext.segments", mend="use 2, 3 or 4")
+        puzzles.orders_of(self.segments, "pretext.segments")
 
     @property
     def classes(self) -> tuple[tuple[str, int], ...]:
-        return (("order", {2: 2, 3: 6, 4: 24}[self.segments]),)
+        return puzzles.orders_of(self.segments, "pretext.segments")
 
     def __call__(self, batch: Batch, generator: Generator) -> Pseudo:
         return Pseudo(*puzzles.reorder(batch, batch["pad"], self.segments, generator))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from core.batches import Ragged, SequenceBatches
 from core.config import from_dict, to_dict
+from core.device import one_thread
 from core.encoders import Encoder
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
@@ -24,7 +25,7 @@ from core.tokens import Batch, Tokens
 from core.training import TrainConfig
 from speech.data import Recordings, read
 from speech.encoders import build_encoder
-from speech.features import log_mel, one_thread
+from speech.features import log_mel
 from speech.methods import pretext_for
 from speech.presets import Recipe, recipe
 from speech.pretext import Labelled, LogMelViews

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,20 +70,6 @@ def log_mel(config: MelConfig) -> Callable[[Wave], NDArray[np.float32]]:
         return (power / peak).clamp_min(1e-30).log().clamp_min(floor).numpy()
 
     return keep
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for many small operations: several wait for each other longer than they work, on a busy machine for minutes."""
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def normalise(mel: Tensor, pad: Tensor | None, norm: Norm) -> Tensor:

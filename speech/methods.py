@@ -37,10 +37,6 @@ class Plan:
         return self.recipe.objective
 
 
-def _plain(kind: Callable[..., m.Method]) -> Callable[[Plan], m.Method]:
-    return lambda plan: kind(plan.encoder, plan.objective)
-
-
 def _codes(plan: Plan) -> m.Method:
     if not isinstance(plan.recipe.pretext, Codes):
         raise UserError("masked prediction needs codes to predict", where="pretext", mend="use bestrq's, or mae")
@@ -54,22 +50,9 @@ def _puzzle(plan: Plan) -> m.Method:
     return m.PretextClassifier(plan.encoder, replace(plan.objective, classes=plan.recipe.pretext.classes))
 
 
-METHODS: Mapping[type, Callable[[Plan], m.Method]] = {
-    m.SimCLRConfig: _plain(m.SimCLR),
-    m.MoCoConfig: _plain(m.MoCo),
-    m.BYOLConfig: _plain(m.BYOL),
-    m.SimSiamConfig: _plain(m.SimSiam),
-    m.BarlowConfig: _plain(m.BarlowTwins),
-    m.VICRegConfig: _plain(m.VICReg),
-    m.SwAVConfig: _plain(m.SwAV),
-    m.DINOConfig: _plain(m.DINO),
+SPECIAL: Mapping[type, Callable[[Plan], m.Method]] = {  # the others: core.methods.plain
     m.DeepClusterConfig: lambda plan: m.DeepCluster(plan.encoder, plan.recordings, plan.objective),
     m.MaskedConfig: _codes,
-    m.MAEConfig: _plain(m.MaskedAutoencoder),
-    m.Data2VecConfig: _plain(m.Data2Vec),
-    m.DenoiseConfig: _plain(m.DenoisingAutoencoder),
-    m.VAEConfig: _plain(m.VariationalAutoencoder),
-    m.CPCConfig: _plain(m.CPC),
     m.PuzzleConfig: _puzzle,
 }
 
@@ -84,4 +67,4 @@ def pretext_for(settings: Recipe, recordings: int) -> tuple[m.Method, Pretext]:
         UserError: settings that do not fit together, such as hidden frames on a convolutional net.
     """
     plan = Plan(build_encoder(settings.encoder, settings.mel.bands), settings, recordings)
-    return METHODS[type(settings.objective)](plan), settings.pretext.bound(settings)
+    return m.method_of(plan, SPECIAL), settings.pretext.bound(settings)

@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from core.bench import Bench, Row
 from core.config import to_dict
+from core.device import one_thread
 from core.proof import Exam, examine
 from speech.data import Recordings
 from speech.estimators import AudioEncoder
@@ -58,13 +58,9 @@ def proof(settings: Recipe, recordings: Recordings, seed: int) -> list[Row]:
     held = split(recordings, seed % folds)
     speaker = recordings.speaker.astype(str)
     exam = Exam(recordings.label.astype(str), held.train, held.test, "accuracy", speaker)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         encoder = AudioEncoder(settings, seed=seed).fit(recordings.select(held.train), note=lambda line: None)
         trained, untrained = encoder.transform(recordings), encoder.untrained(seed).transform(recordings)
-    finally:
-        torch.set_num_threads(threads)
     # one speaker is one cluster: the interval within a seed is over recordings, that between speakers comes with the seeds
     exam = replace(exam, groups=np.where(held.test, np.arange(len(speaker)).astype(str), speaker))
     note = f"{encoder.steps_done()} steps; held-out speaker {seed % folds + 1} of {folds}"

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from core import puzzles
+from core.config import shares
 from core.errors import UserError
 from core.masking import span_mask
 from core.pretext import Corrupted, Masked, Pretext, Pseudo, Shifted
@@ -19,11 +20,6 @@ from speech.pretext import LogMelViews, QuantisedFrames
 
 if TYPE_CHECKING:
     from speech.presets import Recipe
-
-
-def _share(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise UserError(f"{name} is {value}", where=f"pretext.{name}", mend="use a share between 0 and 1")
 
 
 def read_as_it_is(settings: Recipe, batch: Batch) -> Batch:
@@ -74,7 +70,7 @@ class HiddenFrames:
     span: int = 3
 
     def __post_init__(self) -> None:
-        _share("ratio", self.ratio)
+        shares(self, "ratio")
 
     def bound(self, settings: Recipe) -> Pretext:
         stride = settings.encoder.stride
@@ -102,7 +98,7 @@ class Damaged:
     noise: float = 0.5
 
     def __post_init__(self) -> None:
-        _share("share", self.share)
+        shares(self, "share")
         if self.holes < 0 or self.noise < 0:
             raise UserError("holes and noise are 0 or more", where="pretext", mend="raise them")
 
@@ -141,12 +137,11 @@ class Reordered:
     segments: int = 3
 
     def __post_init__(self) -> None:
-        if not 2 <= self.segments <= 4:
-            raise UserError(f"{self.segments} segments", where="pretext.segments", mend="use 2, 3 or 4")
+        puzzles.orders_of(self.segments, "pretext.segments")
 
     @property
     def classes(self) -> tuple[tuple[str, int], ...]:
-        return (("order", {2: 2, 3: 6, 4: 24}[self.segments]),)
+        return puzzles.orders_of(self.segments, "pretext.segments")
 
     def bound(self, settings: Recipe) -> Pretext:
         def make(batch: Batch, generator: Generator) -> Pseudo:

@@ -13,6 +13,7 @@ from core.methods.dino import DINO, DINOConfig
 from core.methods.mae import MAEConfig, MaskedAutoencoder
 from core.methods.masked import MaskedConfig, MaskedPrediction
 from core.methods.moco import MoCo, MoCoConfig
+from core.methods.plain import method_of
 from core.methods.puzzle import PretextClassifier, PuzzleConfig
 from core.methods.simclr import SimCLR, SimCLRConfig
 from core.methods.simsiam import SimSiam, SimSiamConfig
@@ -58,4 +59,5 @@ __all__ = [
     "VICReg",
     "VICRegConfig",
     "VariationalAutoencoder",
+    "method_of",
 ]
