@@ -70,6 +70,19 @@ class Pseudo:
 
 
 @dataclass(frozen=True)
+class Pieces:
+    """Pieces of the same samples, each read by itself, and a question about all of them together (such as their order).
+
+    Attributes:
+        pieces: batches of B rows each.
+        label: (B,), or several tasks by name; -100 ignores a row.
+    """
+
+    pieces: list[Batch]
+    label: Tensor | dict[str, Tensor]
+
+
+@dataclass(frozen=True)
 class Shifted:
     """A batch whose own future is the target: position t predicts position t + `horizon`."""
 
@@ -77,5 +90,5 @@ class Shifted:
     horizon: int = 1
 
 
-PretextOutput = Views | Masked | Corrupted | Pseudo | Shifted
+PretextOutput = Views | Masked | Corrupted | Pseudo | Pieces | Shifted
 Pretext = Callable[[Batch, Generator], PretextOutput]

@@ -124,6 +124,18 @@ def jigsaw(
     return torch.where(shown, _take(image, flat), _mean(image)), label
 
 
+def cells(image: Tensor, tiles: int, gap: int | None = None) -> list[Tensor]:
+    """The tiles that `jigsaw` has put into an image, (B, …, h, w) each, row by row: those of the same `gap`."""
+    height, width = image.shape[-2] // tiles, image.shape[-1] // tiles
+    gap = max(1, min(height, width) // 5) if gap is None else gap
+    top, left = (image.shape[-2] - tiles * height) // 2 + gap // 2, (image.shape[-1] - tiles * width) // 2 + gap // 2
+    return [
+        image[..., top + row * height :, left + column * width :][..., : height - gap, : width - gap]
+        for row in range(tiles)
+        for column in range(tiles)
+    ]
+
+
 def orders_of(segments: int, where: str) -> tuple[tuple[str, int], ...]:
     """The one task, and how many answers it has, of telling in which order so many segments are.
 

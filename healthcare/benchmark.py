@@ -58,7 +58,6 @@ def bench(
     if (minutes is not None and not minutes > 0) or seeds < 1:
         raise UserError("nothing to run", where="bench", mend="give minutes above 0 and seeds of 1 or more")
     if only == "methods":
-        minutes = methods_bench.MINUTES if minutes is None else minutes
         print(f"results: {methods_bench.run(out, minutes, seeds, (data,) if data else (), methods, say)}")
         return 0
     data, minutes = data or "pneumoniamnist", MINUTES if minutes is None else minutes

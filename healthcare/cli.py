@@ -248,7 +248,7 @@ class BenchCommand:
 
     Attributes:
         only: one test; methods and smoke, a short end-to-end check, run only when named.
-        minutes: of pretraining, each seed: 8 for labels, 1 for each of the methods where none are given.
+        minutes: of pretraining, each seed: 8 for labels, for each of the methods 64,000 images where none are given.
         out: folder for parts and results.json.
         seeds: pretraining seeds.
         data: another data set of two classes; pneumoniamnist, and for methods dsb2018_nuclei_256 too, where none is given.

@@ -161,7 +161,7 @@ def restore(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0
     Expected on PneumoniaMNIST after 1.2 minutes of one core (seed 0): test auroc .896 by kNN and .944 by a linear probe, the network
     untrained .927 and .928.
     """
-    return Recipe("restore", m.DenoiseConfig(), _train(minutes, steps, seed, device), Damaged())
+    return Recipe("restore", m.DenoiseConfig(), _train(minutes, steps, seed, device), Damaged(), TOKENS, batch=64)
 
 
 def denoise(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
@@ -170,7 +170,7 @@ def denoise(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0
     Command: `tacit-healthcare pretrain --data pneumoniamnist --method denoise --out run`, then `evaluate`.
     Expected after 5 minutes: see docs/methods.md, which has the figures of the record beside the untrained network's.
     """
-    return Recipe("denoise", m.DenoiseConfig(), _train(minutes, steps, seed, device), Noisy())
+    return Recipe("denoise", m.DenoiseConfig(), _train(minutes, steps, seed, device), Noisy(), TOKENS, batch=64)
 
 
 def vae(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:

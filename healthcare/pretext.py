@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from core import puzzles
 from core.errors import UserError
 from core.masking import block_mask, random_mask
-from core.pretext import Corrupted, Masked, Pretext, Pseudo
+from core.pretext import Corrupted, Masked, Pieces, Pretext, Pseudo
 from core.tokens import Batch
 from healthcare.encoders import EncoderConfig
 from healthcare.views import ViewConfig, augment
@@ -167,12 +167,14 @@ class Shuffled:
     Attributes:
         tiles: along each side.
         orders: how many orders there are, as far from each other as can be.
+        alone: the network reads each tile by itself, so that it cannot compare edges: as in the paper.
     """
 
     kind: Literal["shuffled"] = "shuffled"
     view: ViewConfig = UPRIGHT
     tiles: int = 2
     orders: int = 24
+    alone: bool = True
     passes: ClassVar[float] = 1
 
     def __post_init__(self) -> None:
@@ -184,11 +186,18 @@ class Shuffled:
     def classes(self) -> tuple[tuple[str, int], ...]:
         return (("order", self.orders),)
 
-    def __call__(self, batch: Batch, generator: Generator) -> Pseudo:
+    @property
+    def pieces(self) -> int:
+        """How many tiles are read by themselves; 1 where the whole is."""
+        return self.tiles**2 if self.alone else 1
+
+    def __call__(self, batch: Batch, generator: Generator) -> Pseudo | Pieces:
         orders = puzzles.permutations(self.tiles**2, self.orders)
         image = augment(batch["image"], self.view, generator)
         seen, label = puzzles.jigsaw(image, self.tiles, orders, generator)
-        return Pseudo({"image": seen}, label)
+        if not self.alone:
+            return Pseudo({"image": seen}, label)
+        return Pieces([{"image": tile} for tile in puzzles.cells(seen, self.tiles)], label)
 
 
 def detail(image: Tensor, window: int) -> Tensor:

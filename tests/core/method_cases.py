@@ -64,7 +64,7 @@ from core.methods import (
     VariationalAutoencoder,
     VICReg,
 )
-from core.pretext import Corrupted, Masked, PretextOutput, Pseudo, Shifted, Views
+from core.pretext import Corrupted, Masked, Pieces, PretextOutput, Pseudo, Shifted, Views
 from core.tokens import Batch
 
 ROWS, TIME, SIDE, BANDS = 12, 11, 16, 8
@@ -195,6 +195,12 @@ def turned(rows: int = ROWS, time: int = TIME) -> Pseudo:
     return Pseudo({**batch, "image": turned}, label)
 
 
+def tiles(rows: int = ROWS, time: int = TIME) -> Pieces:
+    image = images(rows)["image"]
+    half = image.shape[-1] // 2
+    return Pieces([{"image": image[..., :half, :half]}, {"image": image[..., half:, half:]}], torch.arange(rows) % 2)
+
+
 def swapped(rows: int = ROWS, time: int = TIME) -> Pseudo:
     batch = events(rows, time)
     wrong = widened(random_mask(token_pad(rows, TIME), 0.3, drawn(6)), time)
@@ -283,6 +289,9 @@ CASES: dict[str, Case] = {
     "cpc, frames": Case(lambda: CPC(frames(True), CPCConfig()), shifted_frames, True),
     "rotation": Case(lambda: PretextClassifier(convnet(), PuzzleConfig(classes=(("rotation", 4),))), turned),
     "replaced": Case(lambda: PretextClassifier(fields(), PuzzleConfig(classes=(("replaced", 2),), per_token=True)), swapped, True),
+    "jigsaw": Case(
+        lambda: PretextClassifier(convnet(), PuzzleConfig(classes=(("order", 2),), pieces=2, hidden=8)), tiles
+    ),
     "classifier": Case(lambda: Classifier(convnet(), 4), turned),
 }  # fmt: skip
 

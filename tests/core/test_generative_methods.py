@@ -44,7 +44,7 @@ from core.methods import (
     VariationalAutoencoder,
 )
 from core.methods.vae import divergence
-from core.pretext import Corrupted, Pretext, Pseudo, Shifted
+from core.pretext import Corrupted, Pieces, Pretext, Pseudo, Shifted
 from core.probes import embed, knn
 from core.tokens import Batch
 from core.training import TrainConfig, train
@@ -432,6 +432,23 @@ def test_several_tasks_add_up_and_an_ignored_label_does_not_count() -> None:
     torch.testing.assert_close(out.loss, parts["turn"] + parts["order"])
     guess = method.heads["turn"](features).argmax(1)
     assert out.logs["accuracy_turn"] == pytest.approx(float((guess == label["turn"])[:4].float().mean()))
+
+
+def test_each_piece_is_read_alone_and_all_are_answered_for_together() -> None:
+    torch.manual_seed(0)
+    method = PretextClassifier(small_convnet(1, 8), PuzzleConfig(classes=(("order", 6),), pieces=3, hidden=16)).eval()
+    pieces = [{"image": torch.randn(5, 1, side, side)} for side in (16, 16, 20)]
+    label = torch.tensor([0, 5, -100, 2, 1])
+    out = method(Pieces(pieces, label), Generator())
+    features = torch.cat([method.encoder.embed(piece) for piece in pieces], 1)
+    torch.testing.assert_close(out.loss, F.cross_entropy(method.heads["order"](features), label, ignore_index=-100))
+    assert out.embedding is not None and out.embedding.shape == (5, method.encoder.dim)
+    with pytest.raises(UserError, match="2 pieces, 3 expected"):
+        method(Pieces(pieces[:2], label), Generator())
+    with pytest.raises(UserError, match="needs a pretext that gives Pieces"):
+        method(Pseudo(pieces[0], label), Generator())
+    with pytest.raises(UserError, match="belongs to one piece"):
+        PuzzleConfig(per_token=True, pieces=2)
 
 
 def test_a_puzzle_that_does_not_fit_is_told() -> None:

@@ -87,6 +87,24 @@ def test_a_gap_keeps_edges_from_matching_and_moves_each_tile_by_itself(generator
         puzzles.jigsaw(image, 7, puzzles.permutations(49, 2), generator, gap=4)
 
 
+@pytest.mark.parametrize(("side", "tiles", "gap"), [(28, 2, 3), (29, 3, 2), (32, 4, None), (27, 3, 0)])
+def test_the_cells_of_a_jigsaw_are_its_tiles_and_nothing_else(
+    side: int, tiles: int, gap: int | None, generator: torch.Generator
+) -> None:
+    image = planes(8, 1, side, side)
+    mixed, _ = puzzles.jigsaw(image, tiles, puzzles.permutations(tiles**2, 10), generator, gap=gap)
+    found = puzzles.cells(mixed, tiles, gap)
+    assert len(found) == tiles**2
+    taken = torch.zeros(side, side, dtype=torch.bool)
+    where = torch.arange(side * side).view(1, 1, side, side)
+    for cell, place in zip(found, puzzles.cells(where, tiles, gap), strict=True):
+        assert cell.shape == (8, 1, *place.shape[2:])
+        assert not torch.isin(place, where[0, 0][taken]).any()  # cells do not overlap
+        taken |= torch.isin(where[0, 0], place)
+    grey = image.mean((1, 2, 3)).view(8, 1, 1, 1).expand_as(mixed)
+    torch.testing.assert_close(mixed[..., ~taken], grey[..., ~taken])  # between them there is the mean alone
+
+
 def test_a_spectrogram_has_a_jigsaw_too(generator: torch.Generator) -> None:
     spectrogram = planes(4, 1, 32, 20)[:, 0]
     mixed, _ = puzzles.jigsaw(spectrogram, 2, puzzles.permutations(4, 24), generator, gap=0)

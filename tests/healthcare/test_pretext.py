@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from core.errors import UserError
+from core.pretext import Pieces, Pseudo
 from healthcare.encoders import EncoderConfig
 from healthcare.pretext import Damaged, HiddenPatches, Labelled, Noisy, Shuffled, Turned, Whole, detail
 from healthcare.views import ImageViews, ViewConfig, augment, fixed_views, geometry
@@ -150,8 +151,12 @@ def test_tiles_are_those_of_the_image_in_the_order_that_is_asked(image: torch.Te
 
     levels = torch.arange(4.0).repeat_interleave(14)[::14].view(1, 1, 2, 2).expand(40, 1, 2, 2)
     quarters = levels.repeat_interleave(14, 2).repeat_interleave(14, 3) / 4 + 0.1
-    made = Shuffled(view=OFF, tiles=2, orders=24)({"image": quarters}, generator())
-    assert isinstance(made.label, torch.Tensor) and len(made.label.unique()) > 10
-    centres = made.batch["image"][:, 0, 7::14, 7::14].flatten(1)  # the middle of each tile
-    shown = ((centres - 0.1) * 4).round().long()
-    assert torch.equal(shown, permutations(4, 24)[made.label])
+    whole = Shuffled(view=OFF, tiles=2, orders=24, alone=False)({"image": quarters}, generator())
+    pieces = Shuffled(view=OFF, tiles=2, orders=24)({"image": quarters}, generator())
+    assert isinstance(whole, Pseudo) and isinstance(pieces, Pieces)
+    middle = whole.batch["image"][:, 0, 7::14, 7::14].flatten(1)  # of each tile
+    alone = torch.stack([piece["image"][:, 0, 5, 5] for piece in pieces.pieces], 1)
+    for label, centres in ((whole.label, middle), (pieces.label, alone)):
+        assert isinstance(label, torch.Tensor) and len(label.unique()) > 10
+        shown = ((centres - 0.1) * 4).round().long()
+        assert torch.equal(shown, permutations(4, 24)[label])
