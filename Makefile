@@ -27,7 +27,7 @@ smoke: $(READY)  # every domain on real data, about a minute each; needs TACIT_D
 		$(BIN)/tacit-$$domain bench --only smoke --out bench/smoke/$$domain || exit 1; done
 
 figures: $(READY)  # rewrite the README's table from docs/results
-	$(BIN)/python -m core.figures
+	$(BIN)/python -m core.figures $(FROM)
 
 peers: $(READY)  # what core.benchmark is measured beside and is no dependency, over the project's own torch: .peers/NAME
 	for name in kornia; do \

@@ -1,12 +1,19 @@
-"""Rewrites the README's figure table, docs/figures.md and the picture from `docs/results`: `python -m core.figures`, or `make figures`."""
+"""Rewrites the README's figure table, docs/figures.md and the picture from `docs/results`: `python -m core.figures`, or `make figures`.
+
+`python -m core.figures bench/*/results.json` first takes what benchmarks wrote into the record, test by test; each file lies in a folder
+of its domain's name.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 from core.bench import Row, shown
+from core.errors import UserError
+from core.files import whole
 
 HEAD = "| domain | data | method | role | metric | figure [95 % interval] | goal | seeds |\n|---|---|---|---|---|---|---|---|"
 ROLES = ("ours", "floor", "peer", "published")
@@ -126,6 +133,30 @@ def rewrite(root: Path) -> dict[Path, str]:
     return pages | {docs / "figures.md": full_page(results), docs / "figures.svg": picture(results)}
 
 
+def taken(old: list[Row], new: list[Row]) -> list[Row]:
+    """The record `old` with each test of `new` in the place of what was known of it."""
+    tests = {r["test"] for r in new}
+    return [r for r in old if r["test"] not in tests] + new
+
+
+def take(found: Path, results: Path) -> None:
+    """Put a benchmark's `results.json` into the record of the domain that its folder is named after.
+
+    Raises:
+        UserError: no such domain, or a file that holds no rows.
+    """
+    record = results / f"{found.parent.name}.json"
+    if not record.exists():
+        raise UserError("no domain of that name", where=found.parent, mend="give bench/DOMAIN/results.json")
+    old, new = (json.loads(path.read_text(encoding="utf-8")) for path in (record, found))
+    if not new:
+        raise UserError("no rows", where=found, mend="run the benchmark to its end")
+    with whole(record, "the record") as temporary:
+        temporary.write_text(json.dumps(taken(old, new), indent=1) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        take(Path(argument), Path(__file__).parent.parent / "docs" / "results")
     for path, text in rewrite(Path(__file__).parent.parent).items():
         path.write_text(text, encoding="utf-8")

@@ -1,0 +1,34 @@
+"""What benchmarks found comes into the record test by test, and nothing else of it changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core.errors import UserError
+from core.figures import take
+
+
+def write(path: Path, *rows: tuple[str, float]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([{"test": test, "value": value} for test, value in rows]), encoding="utf-8")
+    return path
+
+
+def test_a_test_that_was_run_again_replaces_what_was_known_of_it(tmp_path: Path) -> None:
+    record = write(tmp_path / "docs" / "speech.json", ("fsdd", 0.7), ("old", 0.1), ("fsdd", 0.8))
+    take(write(tmp_path / "bench" / "speech" / "results.json", ("fsdd", 0.9), ("new", 0.5)), record.parent)
+    rows = [(r["test"], r["value"]) for r in json.loads(record.read_text(encoding="utf-8"))]
+    assert rows == [("old", 0.1), ("fsdd", 0.9), ("new", 0.5)]
+
+
+def test_what_is_no_domains_or_empty_is_refused_and_the_record_stays(tmp_path: Path) -> None:
+    record = write(tmp_path / "docs" / "speech.json", ("fsdd", 0.7))
+    before = record.read_bytes()
+    with pytest.raises(UserError, match="no domain of that name"):
+        take(write(tmp_path / "bench" / "spech" / "results.json", ("fsdd", 0.9)), record.parent)
+    with pytest.raises(UserError, match="no rows"):
+        take(write(tmp_path / "bench" / "speech" / "results.json"), record.parent)
+    assert record.read_bytes() == before
