@@ -122,15 +122,3 @@ def mean_interval(values: ArrayLike, groups: ArrayLike | None = None, *, draws: 
         means.append(sums[picked].sum() / sizes[picked].sum())
     low, high = _interval(means, 0.95)
     return Estimate(float(values.mean()), low, high)
-
-
-def over_seeds(values: Sequence[float], level: float = 0.95) -> Estimate:
-    """Mean over independent seeds with a Student-t interval; with one seed the interval is not a number."""
-    from scipy.stats import t
-
-    array = np.asarray(values, dtype=float)
-    mean = float(array.mean())
-    if len(array) < 2:
-        return Estimate(mean, float("nan"), float("nan"))
-    half = float(t.ppf((1 + level) / 2, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array)))
-    return Estimate(mean, mean - half, mean + half)

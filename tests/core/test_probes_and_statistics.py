@@ -23,7 +23,7 @@ from core.evaluation import EQUAL, HELPS, HURTS, labels_saved, verdict
 from core.monitors import feature_std, rankme
 from core.probes import COSTS, choose_cost, knn, label_subset, linear, ridge
 from core.quarantine import Quarantine
-from core.statistics import Estimate, bootstrap, mean_interval, over_seeds, paired
+from core.statistics import Estimate, bootstrap, mean_interval, paired
 
 draw = np.random.default_rng(0)
 Y = draw.integers(0, 3, 300)
@@ -235,12 +235,6 @@ def test_a_paired_difference_is_sharper_than_two_intervals() -> None:
     one = bootstrap(roc_auc_score, y, base, draws=300)
     assert difference.low > 0 and difference.high - difference.low < one.high - one.low
     assert paired(roc_auc_score, y, base, base, draws=50) == Estimate(0, 0, 0)
-
-
-def test_one_seed_has_no_interval_and_several_have_students() -> None:
-    assert np.isnan(over_seeds([0.5]).low)
-    estimate = over_seeds([1.0, 2.0, 3.0])
-    assert estimate.value == 2 and estimate.high == pytest.approx(2 + 4.302653 / np.sqrt(3), rel=1e-5)
 
 
 def test_verdicts_follow_the_interval() -> None:
