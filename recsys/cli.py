@@ -291,7 +291,7 @@ class Bench:
     Attributes:
         only: one test: beauty, sports, toys, bert4rec, users, methods (does each method learn? one of them: methods-NAME) or smoke;
             empty runs all but the smoke.
-        minutes: of pretraining, each; 10 where it is not given, but for the methods, which train 600 steps.
+        minutes: of pretraining, each; 10 where it is not given, but for the methods, which train 600 steps or more.
         out: folder.
         seeds: runs of each test.
         device: cpu, cuda, ….
