@@ -1,4 +1,4 @@
-"""Rewrites the README's figure table, docs/figures.md and the picture from `docs/results`: `python -m core.figures`, or `make figures`.
+"""Rewrites the README's figure table, docs/figures.md, the picture and the presets' figures from `docs/results`: `python -m core.figures`, or `make figures`.
 
 `python -m core.figures bench/*/results.json` first takes what benchmarks wrote into the record, test by test; each file lies in a folder
 of its domain's name.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 from core.bench import Row, shown
@@ -94,6 +95,16 @@ def rewritten(text: str, made: str) -> str:
     return re.sub(f"{re.escape(START)}.*?{re.escape(END)}", lambda _: table, text, flags=re.DOTALL)
 
 
+def described(text: str, rows: list[Row]) -> str:
+    """A domain's presets, each docstring's sentence "Expected of METHOD's features …" made anew."""
+    from core.methods_table import expected
+
+    def sentence(found: re.Match[str]) -> str:
+        return textwrap.fill(expected(rows, found[1]), 116, subsequent_indent="    ", break_long_words=False)
+
+    return re.sub(r"Expected of (\S+)'s features.*?\(docs/methods\.md\)\.", sentence, text, flags=re.DOTALL)
+
+
 def picture(results: Path) -> str:
     """One panel a domain: ours and everything beside it, with intervals and the goal; SVG text."""
     from matplotlib.figure import Figure
@@ -130,6 +141,9 @@ def rewrite(root: Path) -> dict[Path, str]:
     results, docs = root / "docs" / "results", root / "docs"
     marked = {root / "README.md": short_table(results), docs / "methods.md": table(load(results))}
     pages = {path: rewritten(path.read_text(encoding="utf-8"), made) for path, made in marked.items()}
+    for domain, rows in load(results).items():
+        presets = root / domain / "presets.py"
+        pages[presets] = described(presets.read_text(encoding="utf-8"), rows)
     return pages | {docs / "figures.md": full_page(results), docs / "figures.svg": picture(results)}
 
 

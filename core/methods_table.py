@@ -26,9 +26,7 @@ def _line(method: str, data: str, rows: Sequence[Row]) -> str:
     failed = by.get(("ours", FAILED))
     if failed is not None:
         return f"| {method} | {data} | failed: {failed['note']} |" + " |" * 9
-    metric = next(
-        name.removesuffix(f" {PROBES[0]}") for role, name in by if role == "floor" and name.endswith(PROBES[0])
-    )
+    metric = _metric(rows)
     cells = []
     for probe in PROBES:
         floor, ours = by["floor", f"{metric} {probe}"], by["ours", f"{metric} {probe}"]
@@ -38,12 +36,41 @@ def _line(method: str, data: str, rows: Sequence[Row]) -> str:
     return f"| {method} | {data} | {metric} | {' | '.join(cells)} | {std:.2f} | {rank:.2f} | {ours['seeds']} | {ours['minutes']} | {said} |"
 
 
+def _groups(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
+    """The rows of each method on each data set."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for r in rows:
+        if r["test"].startswith(PREFIX):
+            groups.setdefault((r["method"].removesuffix(": untrained"), r["data"]), []).append(r)
+    return groups
+
+
+def expected(rows: Iterable[Row], method: str) -> str:
+    """One sentence for a preset's docstring: what its features are worth on each data set, and untrained ones, in brackets."""
+    parts = []
+    for (name, data), group in sorted(_groups(rows).items()):
+        figures = {(r["role"], r["metric"]): r["value"] for r in group}
+        if name != method or ("ours", FAILED) in figures:
+            continue
+        metric = _metric(group)
+        said = [
+            f"{_share(figures['ours', f'{metric} {p}'])} ({_share(figures['floor', f'{metric} {p}'])})" for p in PROBES
+        ]
+        parts.append(f"{data} {metric} {said[0]} by kNN, {said[1]} by a linear probe")
+    figures_ = "; ".join(parts) if parts else "not yet measured"
+    return f"Expected of {method}'s features, of untrained ones in brackets: {figures_} (docs/methods.md)."
+
+
+def _share(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
+
+
+def _metric(rows: Sequence[Row]) -> str:
+    floor = next(r["metric"] for r in rows if r["role"] == "floor" and r["metric"].endswith(PROBES[0]))
+    return floor.removesuffix(f" {PROBES[0]}")
+
+
 def table(record: Mapping[str, Iterable[Row]]) -> str:
     """Markdown: one line for each method and data set of the record, which has the rows of each domain."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for rows in record.values():
-        for r in rows:
-            if r["test"].startswith(PREFIX):
-                method = r["method"].removesuffix(": untrained")
-                groups.setdefault((method, r["data"]), []).append(r)
+    groups = _groups(r for rows in record.values() for r in rows)
     return "\n".join([HEAD, *(_line(method, data, rows) for (method, data), rows in sorted(groups.items()))])

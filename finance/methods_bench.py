@@ -44,7 +44,9 @@ def run(
     for seed in range(seeds):
         for name in methods or METHODS:
             recipe = recipe_for(name)
-            budget = {"minutes": minutes, "steps": None} if minutes else {"minutes": None, "steps": LONGER.get(name, STEPS)}
+            budget = (
+                {"minutes": minutes, "steps": None} if minutes else {"minutes": None, "steps": LONGER.get(name, STEPS)}
+            )
             recipe = replace(recipe, train=replace(recipe.train, seed=seed, **budget))
             settings = to_dict(recipe)
             settings["train"].pop("seed")

@@ -55,6 +55,8 @@ def masked() -> Recipe:
     `tacit-finance pretrain --data fdh_simulated --out RUN --minutes 8`, then `evaluate --run RUN --data fdh_simulated --out DIR`.
     Expected: auroc of leaked cards (scenario 3) .99 without labels on the published test week; 1.5 minutes on one core are
     enough for that. Scoring that week takes about 10 seconds of one core.
+    Expected of masked's features, of untrained ones in brackets: fdh_simulated auroc .953 (.864) by kNN, .948 (.935) by
+    a linear probe (docs/methods.md).
     """
     return Recipe()
 
@@ -62,7 +64,9 @@ def masked() -> Recipe:
 def next_event() -> Recipe:
     """The next event's fields from the history (GPT); gives embeddings, no score.
 
-    `tacit-finance pretrain --data fdh_simulated --method next --out RUN --minutes 5`; docs/methods.md has what it learns.
+    `tacit-finance pretrain --data fdh_simulated --method next --out RUN --minutes 5`.
+    Expected of next's features, of untrained ones in brackets: fdh_simulated auroc .935 (.864) by kNN, .948 (.935) by a
+    linear probe (docs/methods.md).
     """
     return Recipe("next", m.AutoregressiveConfig(), NextEvent())
 
@@ -75,7 +79,9 @@ def _slices(method: str, objective: Any) -> Recipe:
 def simclr() -> Recipe:
     """Two slices of a card's history attract (CoLES, Babaev et al. 2022, with SimCLR's loss); gives embeddings, no score.
 
-    `tacit-finance pretrain --data fdh_simulated --method simclr --out RUN --minutes 5`; docs/methods.md has what it learns.
+    `tacit-finance pretrain --data fdh_simulated --method simclr --out RUN --minutes 5`.
+    Expected of simclr's features, of untrained ones in brackets: fdh_simulated auroc .966 (.864) by kNN, .955 (.935) by
+    a linear probe (docs/methods.md).
     """
     return _slices("simclr", m.SimCLRConfig())
 
@@ -83,7 +89,9 @@ def simclr() -> Recipe:
 def moco() -> Recipe:
     """CoLES' slices against a queue of past slices (MoCo, He et al. 2019); gives embeddings, no score.
 
-    `tacit-finance pretrain --data fdh_simulated --method moco --out RUN --minutes 5`; docs/methods.md has what it learns.
+    `tacit-finance pretrain --data fdh_simulated --method moco --out RUN --minutes 5`.
+    Expected of moco's features, of untrained ones in brackets: fdh_simulated auroc .964 (.864) by kNN, .955 (.935) by a
+    linear probe (docs/methods.md).
     """
     return _slices("moco", m.MoCoConfig(queue=1024))
 
@@ -91,7 +99,9 @@ def moco() -> Recipe:
 def byol() -> Recipe:
     """One slice predicts a slow copy's features of the other (BYOL, Grill et al. 2020); gives embeddings, no score.
 
-    `tacit-finance pretrain --data fdh_simulated --method byol --out RUN --minutes 5`; docs/methods.md has what it learns.
+    `tacit-finance pretrain --data fdh_simulated --method byol --out RUN --minutes 5`.
+    Expected of byol's features, of untrained ones in brackets: fdh_simulated auroc .952 (.864) by kNN, .947 (.935) by a
+    linear probe (docs/methods.md).
     """
     return _slices("byol", m.BYOLConfig())
 
@@ -99,7 +109,9 @@ def byol() -> Recipe:
 def barlow() -> Recipe:
     """Features of two slices agree one to one (Barlow Twins, Zbontar et al. 2021); gives embeddings, no score.
 
-    `tacit-finance pretrain --data fdh_simulated --method barlow --out RUN --minutes 5`; docs/methods.md has what it learns.
+    `tacit-finance pretrain --data fdh_simulated --method barlow --out RUN --minutes 5`.
+    Expected of barlow's features, of untrained ones in brackets: fdh_simulated auroc .964 (.864) by kNN, .938 (.935) by
+    a linear probe (docs/methods.md).
     """
     return _slices("barlow", m.BarlowConfig())
 
@@ -107,7 +119,9 @@ def barlow() -> Recipe:
 def vicreg() -> Recipe:
     """Slices agree, features vary and differ (VICReg, Bardes et al. 2021); gives embeddings, no score.
 
-    `tacit-finance pretrain --data fdh_simulated --method vicreg --out RUN --minutes 5`; docs/methods.md has what it learns.
+    `tacit-finance pretrain --data fdh_simulated --method vicreg --out RUN --minutes 5`.
+    Expected of vicreg's features, of untrained ones in brackets: fdh_simulated auroc .955 (.864) by kNN, .954 (.935) by
+    a linear probe (docs/methods.md).
     """
     return _slices("vicreg", m.VICRegConfig())
 
@@ -115,7 +129,8 @@ def vicreg() -> Recipe:
 def data2vec() -> Recipe:
     """A slow copy's features where fields are hidden (data2vec, Baevski et al. 2022); gives embeddings, no score.
 
-    `tacit-finance pretrain --data fdh_simulated --method data2vec --out RUN --minutes 5`; docs/methods.md has what it learns.
+    `tacit-finance pretrain --data fdh_simulated --method data2vec --out RUN --minutes 5`.
+    Expected of data2vec's features, of untrained ones in brackets: not yet measured (docs/methods.md).
     """
     return Recipe("data2vec", m.Data2VecConfig(top=2), Masks(longest=20))
 
@@ -123,7 +138,8 @@ def data2vec() -> Recipe:
 def denoise() -> Recipe:
     """Clean fields from a history in which some were swapped (Vincent et al. 2008); gives embeddings, no score.
 
-    `tacit-finance pretrain --data fdh_simulated --method denoise --out RUN --minutes 5`; docs/methods.md has what it learns.
+    `tacit-finance pretrain --data fdh_simulated --method denoise --out RUN --minutes 5`.
+    Expected of denoise's features, of untrained ones in brackets: not yet measured (docs/methods.md).
     """
     return Recipe("denoise", m.DenoiseConfig(), Swaps(task="mend"))
 
@@ -131,7 +147,8 @@ def denoise() -> Recipe:
 def replaced() -> Recipe:
     """Which fields were swapped with another card's (ELECTRA, Clark et al. 2020); gives embeddings, no score.
 
-    `tacit-finance pretrain --data fdh_simulated --method replaced --out RUN --minutes 5`; docs/methods.md has what it learns.
+    `tacit-finance pretrain --data fdh_simulated --method replaced --out RUN --minutes 5`.
+    Expected of replaced's features, of untrained ones in brackets: not yet measured (docs/methods.md).
     """
     return Recipe("replaced", m.PuzzleConfig(), Swaps())
 
@@ -139,7 +156,8 @@ def replaced() -> Recipe:
 def order() -> Recipe:
     """Which order the segments of a history are in; gives embeddings, no score.
 
-    `tacit-finance pretrain --data fdh_simulated --method order --out RUN --minutes 5`; docs/methods.md has what it learns.
+    `tacit-finance pretrain --data fdh_simulated --method order --out RUN --minutes 5`.
+    Expected of order's features, of untrained ones in brackets: not yet measured (docs/methods.md).
     """
     return Recipe("order", m.PuzzleConfig(), Segments(), shortest=20)
 
@@ -147,7 +165,8 @@ def order() -> Recipe:
 def cpc() -> Recipe:
     """Which of many events comes one to four later (CPC, van den Oord et al. 2018); gives embeddings, no score.
 
-    `tacit-finance pretrain --data fdh_simulated --method cpc --out RUN --minutes 5`; docs/methods.md has what it learns.
+    `tacit-finance pretrain --data fdh_simulated --method cpc --out RUN --minutes 5`.
+    Expected of cpc's features, of untrained ones in brackets: not yet measured (docs/methods.md).
     """
     return Recipe("cpc", m.CPCConfig(), NextEvent())
 
