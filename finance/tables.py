@@ -20,12 +20,13 @@ KEY = "TACIT_KEY"
 
 
 def score_table(
-    scorer: FraudScorer, data: Transactions, since: int | None = None, pseudonymise: bool = False
-) -> pd.DataFrame:
+    scorer: FraudScorer, data: Transactions, since: int | None = None, pseudonymise: bool = False, alert: float | None = None
+) -> pd.DataFrame:  # fmt: skip
     """Row, id, score, and the surprise in nats of each field (`why: …`), in file order.
 
     Args:
         since: first day to score; None scores all.
+        alert: score from which on a payment is an alert: a column of its own.
     """
     wanted = np.ones(len(data), bool) if since is None else data.day >= since
     if not wanted.any():
@@ -33,6 +34,8 @@ def score_table(
     table = _keys(data, pseudonymise)
     parts = scorer.parts(data, wanted)
     table["score"], table["card's past"] = parts[:, 0], parts[:, 2]
+    if alert is not None:
+        table["alert"] = parts[:, 0] >= alert
     for name, values in scorer.reasons(data, wanted).items():
         table[f"why: {name}"] = values
     return table[wanted].sort_values("row").reset_index(drop=True)

@@ -172,3 +172,29 @@ def test_help_and_import_load_nothing_heavy():
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""}
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_threshold_keeps_its_budget_when_scores_are_read_again(folder, run, log, tmp_path, capsys):
+    since = str(np.datetime64(int(log.day.max()) - 9, "D"))
+    chosen, out = tmp_path / "threshold.json", tmp_path / "s.parquet"
+    choose = ["threshold", "--run", run, "--data", folder, "--since", since, "--out", chosen]
+    assert tacit_finance(*choose, "--per-day", 2) == 0
+    assert "at most 2 cards a day" in capsys.readouterr().out
+    score = ["score", "--run", run, "--data", folder, "--since", since, "--threshold", chosen]
+    assert tacit_finance(*score, "--out", out) == 0
+    scores = pd.read_parquet(out)
+    raw = pd.read_parquet(folder / "transactions.parquet").iloc[scores["row"]].reset_index(drop=True)
+    alerts = raw[scores["alert"].to_numpy()].groupby([pd.to_datetime(raw["time"]).dt.date, "card"]).ngroups
+    assert 0 < alerts <= 20 and scores["alert"].eq(scores["score"] >= json.loads(chosen.read_text())["score"]).all()
+    assert tacit_finance(*choose, "--alert-cost", 1) == 0
+    assert "saved a day" in capsys.readouterr().out and json.loads(chosen.read_text())["saved_a_day"][0] >= 0
+    assert tacit_finance(*choose) == 2 and tacit_finance(*choose, "--per-day", 1, "--alert-cost", 1) == 2
+
+
+def test_drift_names_every_field_and_the_score(folder, run, tmp_path, capsys):
+    assert tacit_finance("drift", "--run", run, "--data", folder, "--days", 14, "--out", tmp_path / "d.csv") == 0
+    table = pd.read_csv(tmp_path / "d.csv")
+    assert {"score", "amount", "gap", "hour", "weekday", "channel"} <= set(table["column"])
+    assert table["psi"].ge(0).all() and set(table["verdict"]) <= {"stable", "moved", "far"}
+    assert tacit_finance("drift", "--run", run, "--data", folder, "--since", "2050-01-01") == 2
+    assert "choose a day inside the log" in capsys.readouterr().err
