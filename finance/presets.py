@@ -130,7 +130,8 @@ def data2vec() -> Recipe:
     """A slow copy's features where fields are hidden (data2vec, Baevski et al. 2022); gives embeddings, no score.
 
     `tacit-finance pretrain --data fdh_simulated --method data2vec --out RUN --minutes 5`.
-    Expected of data2vec's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of data2vec's features, of untrained ones in brackets: fdh_simulated auroc .888 (.864) by kNN, .940 (.935)
+    by a linear probe (docs/methods.md).
     """
     return Recipe("data2vec", m.Data2VecConfig(top=2), Masks(longest=20))
 
@@ -139,7 +140,8 @@ def denoise() -> Recipe:
     """Clean fields from a history in which some were swapped (Vincent et al. 2008); gives embeddings, no score.
 
     `tacit-finance pretrain --data fdh_simulated --method denoise --out RUN --minutes 5`.
-    Expected of denoise's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of denoise's features, of untrained ones in brackets: fdh_simulated auroc .924 (.864) by kNN, .951 (.935)
+    by a linear probe (docs/methods.md).
     """
     return Recipe("denoise", m.DenoiseConfig(), Swaps(task="mend"))
 
@@ -148,7 +150,8 @@ def replaced() -> Recipe:
     """Which fields were swapped with another card's (ELECTRA, Clark et al. 2020); gives embeddings, no score.
 
     `tacit-finance pretrain --data fdh_simulated --method replaced --out RUN --minutes 5`.
-    Expected of replaced's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of replaced's features, of untrained ones in brackets: fdh_simulated auroc .956 (.864) by kNN, .952 (.935)
+    by a linear probe (docs/methods.md).
     """
     return Recipe("replaced", m.PuzzleConfig(), Swaps())
 
@@ -157,7 +160,8 @@ def order() -> Recipe:
     """Which order the segments of a history are in; gives embeddings, no score.
 
     `tacit-finance pretrain --data fdh_simulated --method order --out RUN --minutes 5`.
-    Expected of order's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of order's features, of untrained ones in brackets: fdh_simulated auroc .837 (.864) by kNN, .900 (.935) by
+    a linear probe (docs/methods.md).
     """
     return Recipe("order", m.PuzzleConfig(), Segments(), shortest=20)
 
@@ -166,7 +170,8 @@ def cpc() -> Recipe:
     """Which of many events comes one to four later (CPC, van den Oord et al. 2018); gives embeddings, no score.
 
     `tacit-finance pretrain --data fdh_simulated --method cpc --out RUN --minutes 5`.
-    Expected of cpc's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of cpc's features, of untrained ones in brackets: fdh_simulated auroc .955 (.864) by kNN, .949 (.935) by a
+    linear probe (docs/methods.md).
     """
     return Recipe("cpc", m.CPCConfig(), NextEvent())
 

@@ -82,7 +82,8 @@ def moco() -> Recipe:
     """CL4SRec's views against a queue of past sequences (MoCo, He et al. 2019); embeddings, no item scores.
 
     `tacit-recsys pretrain --data beauty --method moco --out runs/moco --minutes 5`.
-    Expected of moco's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of moco's features, of untrained ones in brackets: beauty accuracy .377 (.344) by kNN, .370 (.329) by a
+    linear probe (docs/methods.md).
     """
     return _both_sides(m.MoCoConfig(), SequenceViews(), batch_size=256)
 
@@ -91,7 +92,8 @@ def byol() -> Recipe:
     """One view predicts a slow copy's features of the other (BYOL, Grill et al. 2020); embeddings, no item scores.
 
     `tacit-recsys pretrain --data beauty --method byol --out runs/byol --minutes 5`.
-    Expected of byol's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of byol's features, of untrained ones in brackets: beauty accuracy .370 (.344) by kNN, .367 (.329) by a
+    linear probe (docs/methods.md).
     """
     return _both_sides(m.BYOLConfig(), SequenceViews(), batch_size=256)
 
@@ -100,7 +102,8 @@ def vicreg() -> Recipe:
     """Views agree, features vary and differ (VICReg, Bardes et al. 2021); embeddings, no item scores.
 
     `tacit-recsys pretrain --data beauty --method vicreg --out runs/vicreg --minutes 5`.
-    Expected of vicreg's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of vicreg's features, of untrained ones in brackets: beauty accuracy .424 (.344) by kNN, .421 (.329) by a
+    linear probe (docs/methods.md).
     """
     return _both_sides(m.VICRegConfig(), SequenceViews(), batch_size=256)
 
@@ -109,7 +112,8 @@ def data2vec() -> Recipe:
     """A slow copy's features at hidden items (data2vec, Baevski et al. 2022); embeddings, no item scores.
 
     `tacit-recsys pretrain --data beauty --method data2vec --out runs/data2vec --minutes 5`.
-    Expected of data2vec's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of data2vec's features, of untrained ones in brackets: beauty accuracy .358 (.344) by kNN, .371 (.329) by a
+    linear probe (docs/methods.md).
     """
     return _both_sides(m.Data2VecConfig(top=2, norm="layer"), MaskedItems(ratio=0.4, last=0.0))
 
@@ -118,7 +122,8 @@ def denoise() -> Recipe:
     """Clean items from a sequence of which a quarter was swapped (Vincent et al. 2008); embeddings, no item scores.
 
     `tacit-recsys pretrain --data beauty --method denoise --out runs/denoise --minutes 5`.
-    Expected of denoise's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of denoise's features, of untrained ones in brackets: beauty accuracy .385 (.344) by kNN, .369 (.329) by a
+    linear probe (docs/methods.md).
     """
     return _both_sides(m.DenoiseConfig(), SwappedItems(task="mend"))
 
@@ -127,7 +132,8 @@ def replaced() -> Recipe:
     """Which items were swapped with another sequence's (ELECTRA, Clark et al. 2020); embeddings, no item scores.
 
     `tacit-recsys pretrain --data beauty --method replaced --out runs/replaced --minutes 5`.
-    Expected of replaced's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of replaced's features, of untrained ones in brackets: beauty accuracy .385 (.344) by kNN, .389 (.329) by a
+    linear probe (docs/methods.md).
     """
     return _both_sides(m.PuzzleConfig(), SwappedItems())
 
@@ -136,7 +142,8 @@ def order() -> Recipe:
     """Which order the segments of a sequence are in; embeddings, no item scores.
 
     `tacit-recsys pretrain --data beauty --method order --out runs/order --minutes 5`.
-    Expected of order's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of order's features, of untrained ones in brackets: beauty accuracy .340 (.344) by kNN, .328 (.329) by a
+    linear probe (docs/methods.md).
     """
     return _both_sides(m.PuzzleConfig(), ReorderedItems())
 
@@ -145,7 +152,8 @@ def cpc() -> Recipe:
     """Which of many items comes one to three steps later (CPC, van den Oord et al. 2018); embeddings, no item scores.
 
     `tacit-recsys pretrain --data beauty --method cpc --out runs/cpc --minutes 5`.
-    Expected of cpc's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of cpc's features, of untrained ones in brackets: beauty accuracy .420 (.344) by kNN, .411 (.331) by a
+    linear probe (docs/methods.md).
     """
     base = Recipe()
     return replace(base, objective=m.CPCConfig(steps=3), model=replace(base.model, dropout=0.2, pool="mean"))

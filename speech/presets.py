@@ -181,7 +181,8 @@ def swav() -> Recipe:
     """Views agree on a prototype (SwAV, Caron et al. 2020), with two shorter views.
 
     `tacit-speech pretrain --data fsdd --fold 0 --method swav --out RUN --steps 400`.
-    Expected of swav's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of swav's features, of untrained ones in brackets: fsdd accuracy .826 (.602) by kNN, .784 (.556) by a
+    linear probe (docs/methods.md).
     """
     return _views("swav", m.SwAVConfig(), local=2)
 
@@ -190,7 +191,8 @@ def dino() -> Recipe:
     """A student tells a teacher's prototypes (DINO, Caron et al. 2021), with two shorter views.
 
     `tacit-speech pretrain --data fsdd --fold 0 --method dino --out RUN --steps 400`.
-    Expected of dino's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of dino's features, of untrained ones in brackets: fsdd accuracy .774 (.602) by kNN, .770 (.556) by a
+    linear probe (docs/methods.md).
     """
     return _views("dino", m.DINOConfig(), local=2)
 
@@ -199,7 +201,8 @@ def deepcluster() -> Recipe:
     """Cluster, tell the clusters, repeat (DeepCluster, Caron et al. 2018).
 
     `tacit-speech pretrain --data fsdd --fold 0 --method deepcluster --out RUN --steps 400`.
-    Expected of deepcluster's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of deepcluster's features, of untrained ones in brackets: fsdd accuracy .858 (.602) by kNN, .860 (.556) by
+    a linear probe (docs/methods.md).
     """
     return _views("deepcluster", m.DeepClusterConfig())
 
@@ -208,7 +211,8 @@ def mae() -> Recipe:
     """Hidden frames from those seen (masked autoencoder, He et al. 2021; Huang et al. 2022 for audio).
 
     `tacit-speech pretrain --data fsdd --fold 0 --method mae --out RUN --steps 400`.
-    Expected of mae's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of mae's features, of untrained ones in brackets: fsdd accuracy .340 (.362) by kNN, .420 (.560) by a linear
+    probe (docs/methods.md).
     """
     return _tokens("mae", m.MAEConfig(), HiddenFrames(ratio=0.6, span=2))
 
@@ -217,7 +221,8 @@ def data2vec() -> Recipe:
     """A slow copy's features at hidden frames (data2vec, Baevski et al. 2022).
 
     `tacit-speech pretrain --data fsdd --fold 0 --method data2vec --out RUN --steps 400`.
-    Expected of data2vec's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of data2vec's features, of untrained ones in brackets: fsdd accuracy .446 (.362) by kNN, .506 (.560) by a
+    linear probe (docs/methods.md).
     """
     return _tokens("data2vec", m.Data2VecConfig(), HiddenFrames(ratio=0.5, span=3))
 
@@ -226,7 +231,8 @@ def denoise() -> Recipe:
     """Clean log-mel from one with holes and noise (Vincent et al. 2008), with a convolutional net that a decoder can follow.
 
     `tacit-speech pretrain --data fsdd --fold 0 --method denoise --out RUN --steps 400`.
-    Expected of denoise's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of denoise's features, of untrained ones in brackets: fsdd accuracy .332 (.344) by kNN, .282 (.346) by a
+    linear probe (docs/methods.md).
     """
     return Recipe("denoise", m.DenoiseConfig(), Damaged(), encoder=EncoderConfig(kind="meanpool"))
 
@@ -235,7 +241,8 @@ def vae() -> Recipe:
     """A latent from which log-mel is restored (Kingma & Welling 2013).
 
     `tacit-speech pretrain --data fsdd --fold 0 --method vae --out RUN --steps 400`.
-    Expected of vae's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of vae's features, of untrained ones in brackets: fsdd accuracy .434 (.344) by kNN, .530 (.346) by a linear
+    probe (docs/methods.md).
     """
     return Recipe("vae", m.VAEConfig(), Damaged(holes=0, noise=0.0), encoder=EncoderConfig(kind="meanpool"))
 
@@ -244,7 +251,8 @@ def cpc() -> Recipe:
     """Which of many frames comes three to six tokens later (CPC, van den Oord et al. 2018).
 
     `tacit-speech pretrain --data fsdd --fold 0 --method cpc --out RUN --steps 400`.
-    Expected of cpc's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of cpc's features, of untrained ones in brackets: fsdd accuracy .506 (.388) by kNN, .586 (.546) by a linear
+    probe (docs/methods.md).
     """
     return _tokens("cpc", m.CPCConfig(), Ahead(), causal=True)
 
@@ -253,7 +261,8 @@ def order() -> Recipe:
     """Which order the thirds of a recording are in.
 
     `tacit-speech pretrain --data fsdd --fold 0 --method order --out RUN --steps 400`.
-    Expected of order's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    Expected of order's features, of untrained ones in brackets: fsdd accuracy .406 (.362) by kNN, .580 (.560) by a
+    linear probe (docs/methods.md).
     """
     return _tokens("order", m.PuzzleConfig(), Reordered())
 
