@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from core.cli import main as run_commands
 from core.verbs import export_of
-
-if TYPE_CHECKING:
-    from finance.data import Transactions
+from finance.arguments import day_of, load, say
+from finance.watch import ChooseThreshold, Drift, Explain
 
 Set = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE …")]
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def load(data: str, schema: Path | None, *, labels: bool) -> Transactions:
-    """Read a log and say in one line what was set aside."""
-    from finance.data import read
-
-    table = read(data, schema, labels=labels)
-    if len(table.quarantine):
-        say(f"{table.quarantine.summary()} (verb check lists them)")
-    return table
-
-
-def day_of(date: str) -> int:
-    """Days since 1970 of an ISO date, or one clear line."""
-    import datetime
-
-    from core.errors import UserError
-
-    try:
-        return datetime.date.fromisoformat(date).toordinal() - datetime.date(1970, 1, 1).toordinal()
-    except ValueError:
-        raise UserError(f"'{date}' is no date", where="--until", mend="write it as 2024-12-31") from None
 
 
 @dataclass(frozen=True)
@@ -254,95 +226,6 @@ class Embed:
 
 
 @dataclass(frozen=True)
-class ChooseThreshold:
-    """Choose from which score on to alert, on days before the ones to watch: a budget of alerts, or what alerts and frauds cost.
-
-    Attributes:
-        run_folder: what pretrain wrote, with method masked.
-        data: the log; with --alert-cost, labelled.
-        since: first day to choose on, as 2024-12-01; earlier ones serve as history.
-        until: first day that is not looked at any more; by default all days count whose labels are known, or all.
-        per_day: at most so many cards a day shall have an alert; or
-        alert_cost: what looking at one alert costs, in the currency of the amounts; a fraud that is stopped saves its amount.
-        out: json file, which score takes as --threshold.
-        schema: TOML file that says which column is what.
-    """
-
-    run_folder: Annotated[Path, tyro.conf.arg(name="run")]
-    data: str
-    since: str
-    until: str | None = None
-    per_day: float | None = None
-    alert_cost: float | None = None
-    out: Path = Path("threshold.json")
-    schema: Path | None = None
-
-    def run(self) -> None:
-        from core.errors import UserError
-        from finance.estimators import FraudScorer
-        from finance.thresholds import by_budget, by_cost
-
-        if (self.per_day is None) == (self.alert_cost is None):
-            raise UserError("by what shall it be chosen?", where="threshold", mend="give --per-day or --alert-cost")
-        table = load(self.data, self.schema, labels=self.alert_cost is not None)
-        wanted = table.day >= day_of(self.since)
-        if self.until is not None:
-            wanted &= table.day < day_of(self.until)
-        if self.alert_cost is not None:
-            wanted &= (table.label >= 0) & (table.day <= table.day.max() - table.schema.label_delay_days)
-        if not wanted.any():
-            raise UserError("no payment on those days", where="--since", mend="choose days inside the log")
-        score = FraudScorer.load(self.run_folder).score_samples(table, wanted)[wanted]
-        day, card = table.day[wanted], table.card[wanted]
-        if self.alert_cost is not None:
-            found = by_cost(score, day, card, table.label[wanted], table.amount[wanted], self.alert_cost)
-        else:
-            assert self.per_day is not None
-            found = by_budget(score, day, card, self.per_day)
-        print(
-            f"alert from {found.score:.4g} on ({found.how}): {found.alerts_a_day:.3g} cards a day over {found.days} days"
-        )
-        if found.saved_a_day is not None:
-            print("saved a day, on the days that it was chosen on: {:.4g} [{:.4g}, {:.4g}]".format(*found.saved_a_day))
-        print(f"threshold: {found.write(self.out)}")
-
-
-@dataclass(frozen=True)
-class Drift:
-    """How far the payments from a day on lie from those before it: population stability of every field, and of the score.
-
-    Attributes:
-        run_folder: what pretrain wrote; of a run of method masked the score is compared too.
-        data: the log.
-        since: first day of the present, as 2024-12-31; by default the first day that the run has not seen.
-        days: of the past, just before it, with which it is compared.
-        out: csv or parquet file to write; nothing is written where it is not given.
-        schema: TOML file that says which column is what.
-    """
-
-    run_folder: Annotated[Path, tyro.conf.arg(name="run")]
-    data: str
-    since: str | None = None
-    days: int = 28
-    out: Path | None = None
-    schema: Path | None = None
-
-    def run(self) -> None:
-        from finance.drift import drift
-        from finance.estimators import FraudScorer, TransactionEncoder
-        from finance.tables import write
-
-        encoder = TransactionEncoder.load(self.run_folder)
-        scorer = FraudScorer(encoder) if encoder.recipe_.method == "masked" else None
-        since = encoder.until_ if self.since is None else day_of(self.since)
-        found = drift(encoder, load(self.data, self.schema, labels=False), since, self.days, scorer)
-        for row in found.itertuples():
-            print(f"{row.column}: {row.psi:.3f} {row.verdict} (up to {row.chance:.3f} is chance)")
-        if self.out is not None:
-            print(f"drift: {write(found, self.out)}")
-
-
-@dataclass(frozen=True)
 class Bench:
     """The benchmark on fdh_simulated, resumable by (test, seed); writes results.json.
 
@@ -374,6 +257,7 @@ COMMANDS: dict[str, type] = {
     "evaluate": Evaluate,
     "score": Score,
     "threshold": ChooseThreshold,
+    "explain": Explain,
     "drift": Drift,
     "embed": Embed,
     "export": export_of("finance.estimators:TransactionEncoder"),

@@ -185,7 +185,7 @@ class FraudScorer(OutlierMixin, BaseEstimator):
     def load(cls, run: str | Path) -> Self:
         """The scorer of a run folder."""
         scorer = cls(TransactionEncoder.load(run))
-        scorer._fitted()
+        scorer.fitted()
         return scorer
 
     def fit(self, data: Data, y: object = None, *, until: int | None = None) -> Self:
@@ -199,7 +199,7 @@ class FraudScorer(OutlierMixin, BaseEstimator):
 
     def parts(self, data: Data, rows: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """(N, 3): the score, the payment's own surprise, and the mean surprise of the card's past payments."""
-        encoder, heads = self._fitted()
+        encoder, heads = self.fitted()
         score, table = encoder.recipe_.score, as_transactions(data)
         histories = encoder.codec_.encode(table)
         offsets = histories.ragged.offsets
@@ -223,7 +223,7 @@ class FraudScorer(OutlierMixin, BaseEstimator):
 
         All fields of an event are hidden at once: each is judged by the card's older history, not by the others.
         """
-        encoder, heads = self._fitted()
+        encoder, heads = self.fitted()
         table = as_transactions(data)
         histories = encoder.codec_.encode(table)
         wanted = histories.from_table(np.ones(len(table), bool) if rows is None else rows)
@@ -239,7 +239,8 @@ class FraudScorer(OutlierMixin, BaseEstimator):
         )
         return {encoder.codec_.title(key): histories.to_table(values) for key, values in found.items()}
 
-    def _fitted(self) -> tuple[TransactionEncoder, nn.ModuleDict]:
+    def fitted(self) -> tuple[TransactionEncoder, nn.ModuleDict]:
+        """The encoder and its head of each field; `UserError` where it is not fitted, or by a method that gives no score."""
         if self.encoder is None or not hasattr(self.encoder, "encoder_"):
             raise UserError("this FraudScorer is not fitted", mend="call fit first, or load a run")
         method, heads = self.encoder.recipe_.method, self.encoder.heads_

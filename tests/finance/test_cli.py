@@ -198,3 +198,16 @@ def test_drift_names_every_field_and_the_score(folder, run, tmp_path, capsys):
     assert table["psi"].ge(0).all() and set(table["verdict"]) <= {"stable", "moved", "far"}
     assert tacit_finance("drift", "--run", run, "--data", folder, "--since", "2050-01-01") == 2
     assert "choose a day inside the log" in capsys.readouterr().err
+
+
+def test_explain_prints_the_highest_scores_with_their_reasons(folder, run, tmp_path, capsys):
+    arguments = ["explain", "--run", run, "--data", folder, "--top", 3, "--reasons", 2, "--out", tmp_path / "why.csv"]
+    assert tacit_finance(*arguments) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert [line.startswith("  ") for line in lines[:-1]] == [False, True, True] * 3
+    scores = [float(line.split("score ")[1]) for line in lines if line.startswith("row")]
+    assert scores == sorted(scores, reverse=True)
+    table = pd.read_csv(tmp_path / "why.csv")
+    assert table["row"].nunique() == 3 and table.groupby("row")["field"].nunique().eq(table["field"].nunique()).all()
+    assert tacit_finance("explain", "--run", run, "--data", folder, "--since", "2050-01-01") == 2
+    assert "give an earlier day" in capsys.readouterr().err

@@ -1,0 +1,36 @@
+"""What the commands of finance share: reading a log, reading a date, a line for the terminal."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from finance.data import Transactions
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def load(data: str, schema: Path | None, *, labels: bool) -> Transactions:
+    """Read a log and say in one line what was set aside."""
+    from finance.data import read
+
+    table = read(data, schema, labels=labels)
+    if len(table.quarantine):
+        say(f"{table.quarantine.summary()} (verb check lists them)")
+    return table
+
+
+def day_of(date: str) -> int:
+    """Days since 1970 of an ISO date, or one clear line."""
+    import datetime
+
+    from core.errors import UserError
+
+    try:
+        return datetime.date.fromisoformat(date).toordinal() - datetime.date(1970, 1, 1).toordinal()
+    except ValueError:
+        raise UserError(f"'{date}' is no date", where="--until", mend="write it as 2024-12-31") from None

@@ -1,0 +1,152 @@
+"""The commands for whoever watches payments: from which score on to alert, why, and whether the world has moved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from finance.arguments import day_of, load
+
+
+@dataclass(frozen=True)
+class ChooseThreshold:
+    """Choose from which score on to alert, on days before the ones to watch: a budget of alerts, or what alerts and frauds cost.
+
+    Attributes:
+        run_folder: what pretrain wrote, with method masked.
+        data: the log; with --alert-cost, labelled.
+        since: first day to choose on, as 2024-12-01; earlier ones serve as history.
+        until: first day that is not looked at any more; by default all days count whose labels are known, or all.
+        per_day: at most so many cards a day shall have an alert; or
+        alert_cost: what looking at one alert costs, in the currency of the amounts; a fraud that is stopped saves its amount.
+        out: json file, which score takes as --threshold.
+        schema: TOML file that says which column is what.
+    """
+
+    run_folder: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    since: str
+    until: str | None = None
+    per_day: float | None = None
+    alert_cost: float | None = None
+    out: Path = Path("threshold.json")
+    schema: Path | None = None
+
+    def run(self) -> None:
+        from core.errors import UserError
+        from finance.estimators import FraudScorer
+        from finance.thresholds import by_budget, by_cost
+
+        if (self.per_day is None) == (self.alert_cost is None):
+            raise UserError("by what shall it be chosen?", where="threshold", mend="give --per-day or --alert-cost")
+        table = load(self.data, self.schema, labels=self.alert_cost is not None)
+        wanted = table.day >= day_of(self.since)
+        if self.until is not None:
+            wanted &= table.day < day_of(self.until)
+        if self.alert_cost is not None:
+            wanted &= (table.label >= 0) & (table.day <= table.day.max() - table.schema.label_delay_days)
+        if not wanted.any():
+            raise UserError("no payment on those days", where="--since", mend="choose days inside the log")
+        score = FraudScorer.load(self.run_folder).score_samples(table, wanted)[wanted]
+        day, card = table.day[wanted], table.card[wanted]
+        if self.alert_cost is not None:
+            found = by_cost(score, day, card, table.label[wanted], table.amount[wanted], self.alert_cost)
+        else:
+            assert self.per_day is not None
+            found = by_budget(score, day, card, self.per_day)
+        print(
+            f"alert from {found.score:.4g} on ({found.how}): {found.alerts_a_day:.3g} cards a day over {found.days} days"
+        )
+        if found.saved_a_day is not None:
+            print("saved a day, on the days that it was chosen on: {:.4g} [{:.4g}, {:.4g}]".format(*found.saved_a_day))
+        print(f"threshold: {found.write(self.out)}")
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Reason codes of the payments with the highest scores: which field is odd, what was seen, what was expected.
+
+    Attributes:
+        run_folder: what pretrain wrote, with method masked.
+        data: payments with their cards' earlier ones.
+        since: first day of the payments to explain, as 2024-12-31; by default the first day that the run has not seen.
+        top: how many payments, those with the highest scores.
+        reasons: fields printed for each; the file has all of them.
+        out: csv or parquet file to write; nothing is written where it is not given.
+        schema: TOML file that says which column is what.
+    """
+
+    run_folder: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    since: str | None = None
+    top: int = 10
+    reasons: int = 3
+    out: Path | None = None
+    schema: Path | None = None
+
+    def run(self) -> None:
+        import numpy as np
+
+        from core.errors import UserError
+        from finance.estimators import FraudScorer
+        from finance.explain import explain
+        from finance.tables import write
+
+        if self.top < 1 or self.reasons < 1:
+            raise UserError("nothing to explain", where="--top, --reasons", mend="give numbers of 1 or more")
+        scorer = FraudScorer.load(self.run_folder)
+        encoder, _ = scorer.fitted()
+        table = load(self.data, self.schema, labels=False)
+        wanted = table.day >= (encoder.until_ if self.since is None else day_of(self.since))
+        if not wanted.any():
+            raise UserError("no payment on or after that day", where="--since", mend="give an earlier day")
+        score = np.where(wanted, scorer.score_samples(table, wanted), -np.inf)
+        highest = np.argsort(-score, kind="stable")[: min(self.top, int(wanted.sum()))]
+        chosen = np.zeros(len(table), bool)
+        chosen[highest] = True
+        found = explain(scorer, table, chosen)
+        for at in highest:
+            row = int(table.frame["row"].iloc[at])
+            print(f"row {row}, score {score[at]:.2f}")
+            for reason in found[found["row"] == row].head(self.reasons).itertuples():
+                print(f"  {reason.field}: {reason.seen}, expected {reason.expected}; {reason.surprise:.1f} nats")
+        if self.out is not None:
+            print(f"reasons: {write(found, self.out)}")
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far the payments from a day on lie from those before it: population stability of every field, and of the score.
+
+    Attributes:
+        run_folder: what pretrain wrote; of a run of method masked the score is compared too.
+        data: the log.
+        since: first day of the present, as 2024-12-31; by default the first day that the run has not seen.
+        days: of the past, just before it, with which it is compared.
+        out: csv or parquet file to write; nothing is written where it is not given.
+        schema: TOML file that says which column is what.
+    """
+
+    run_folder: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    since: str | None = None
+    days: int = 28
+    out: Path | None = None
+    schema: Path | None = None
+
+    def run(self) -> None:
+        from finance.drift import drift
+        from finance.estimators import FraudScorer, TransactionEncoder
+        from finance.tables import write
+
+        encoder = TransactionEncoder.load(self.run_folder)
+        scorer = FraudScorer(encoder) if encoder.recipe_.method == "masked" else None
+        since = encoder.until_ if self.since is None else day_of(self.since)
+        found = drift(encoder, load(self.data, self.schema, labels=False), since, self.days, scorer)
+        for row in found.itertuples():
+            print(f"{row.column}: {row.psi:.3f} {row.verdict} (up to {row.chance:.3f} is chance)")
+        if self.out is not None:
+            print(f"drift: {write(found, self.out)}")

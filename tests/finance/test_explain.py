@@ -1,0 +1,88 @@
+"""Reason codes: each field judged alone, by the past alone; what was corrupted comes first."""
+
+from __future__ import annotations
+
+from dataclasses import replace as changed
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.heads import MixtureHead
+from core.training import TrainConfig
+from finance.data import Transactions
+from finance.encoders import Shape
+from finance.estimators import FraudScorer, TransactionEncoder
+from finance.explain import explain
+from finance.presets import Recipe
+from finance.split import default_split
+
+
+@pytest.fixture(scope="module")
+def scorer(log: Transactions) -> FraudScorer:
+    torch.set_num_threads(1)
+    shape = Shape(dim=32, depth=1, heads=2, context=64)
+    recipe = Recipe(shape=shape, batch_size=16, train=TrainConfig(steps=150, minutes=None, lr=5e-3))
+    return FraudScorer().set_params(encoder=TransactionEncoder(recipe).fit(log))
+
+
+def genuine(log: Transactions, count: int = 40) -> np.ndarray:
+    """(N,) some payments of the test days, none of them a fraud, no two of one card."""
+    late = np.flatnonzero((log.day >= default_split(log).test) & (log.label == 0))
+    one_each = late[np.unique(log.card[late], return_index=True)[1]]
+    chosen = np.zeros(len(log), bool)
+    chosen[one_each[:count]] = True
+    return chosen
+
+
+def with_amounts(log: Transactions, rows: np.ndarray, factor: float) -> Transactions:
+    frame = log.frame.copy()
+    frame.loc[rows, "amount"] *= factor
+    return changed(log, frame=frame)
+
+
+def test_every_field_is_judged_and_the_oddest_comes_first(scorer: FraudScorer, log: Transactions) -> None:
+    chosen = genuine(log, 8)
+    found = explain(scorer, log, chosen)
+    assert list(found.columns) == ["row", "field", "seen", "expected", "surprise"]
+    assert set(found["row"]) == set(log.frame["row"][chosen])
+    fields = {"amount", "gap", "hour", "weekday", *log.schema.categorical, *log.schema.numeric}
+    for _, payment in found.groupby("row"):
+        assert set(payment["field"]) == fields and payment["surprise"].is_monotonic_decreasing
+        assert (payment["surprise"] >= 0).all() and payment["expected"].ne("").all()
+    assert len(explain(scorer, log, np.zeros(len(log), bool))) == 0
+
+
+def test_a_corrupted_amount_is_the_first_reason(scorer: FraudScorer, log: Transactions) -> None:
+    chosen = genuine(log)
+    honest = explain(scorer, log, chosen).groupby("row").first()["field"]
+    corrupted = explain(scorer, with_amounts(log, chosen, 40.0), chosen).groupby("row").first()
+    assert (corrupted["field"] == log.schema.amount).mean() > 0.8 > (honest == log.schema.amount).mean()
+
+
+def test_later_payments_and_the_size_of_batches_change_no_reason(scorer: FraudScorer, log: Transactions) -> None:
+    chosen = genuine(log, 10)
+    cut = log.frame[["entity", "time"]].assign(row=np.arange(len(log)))[chosen]
+    last = dict(zip(cut["entity"], cut["row"], strict=True))
+    later = np.array([row > last.get(card, len(log)) for row, card in enumerate(log.frame["entity"])])
+    assert later.any()
+    whole = explain(scorer, log, chosen)
+    changed_future = explain(scorer, with_amounts(log, later, 7.0), chosen, batch_size=3)
+    assert whole["field"].tolist() == changed_future["field"].tolist()
+    np.testing.assert_allclose(whole["surprise"], changed_future["surprise"], rtol=1e-3, atol=1e-4)
+
+
+def test_quantiles_of_a_mixture_are_those_of_its_samples() -> None:
+    torch.manual_seed(0)
+    head, hidden = MixtureHead(8), torch.randn(50, 8)
+    for share in (0.01, 0.05, 0.5, 0.95, 0.999):
+        at = head.quantile(hidden, share)
+        torch.testing.assert_close(head.log_survival(hidden, at).exp(), torch.full((50,), 1 - share), atol=1e-4, rtol=0)
+
+
+def test_a_run_that_cannot_score_cannot_explain(log: Transactions, tmp_path: Path) -> None:
+    from core.errors import UserError
+
+    with pytest.raises(UserError, match="not fitted"):
+        explain(FraudScorer(), log, genuine(log, 2))
