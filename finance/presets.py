@@ -55,7 +55,7 @@ def masked() -> Recipe:
     `tacit-finance pretrain --data fdh_simulated --out RUN --minutes 8`, then `evaluate --run RUN --data fdh_simulated --out DIR`.
     Expected: auroc of leaked cards (scenario 3) .99 without labels on the published test week; 1.5 minutes on one core are
     enough for that. Scoring that week takes about 10 seconds of one core.
-    Expected of masked's features, of untrained ones in brackets: fdh_simulated auroc .953 (.864) by kNN, .948 (.935) by
+    Expected of masked's features, of untrained ones in brackets: fdh_simulated auroc .950 (.883) by kNN, .946 (.942) by
     a linear probe (docs/methods.md).
     """
     return Recipe()
@@ -65,7 +65,7 @@ def next_event() -> Recipe:
     """The next event's fields from the history (GPT); gives embeddings, no score.
 
     `tacit-finance pretrain --data fdh_simulated --method next --out RUN --minutes 5`.
-    Expected of next's features, of untrained ones in brackets: fdh_simulated auroc .935 (.864) by kNN, .948 (.935) by a
+    Expected of next's features, of untrained ones in brackets: fdh_simulated auroc .933 (.883) by kNN, .944 (.942) by a
     linear probe (docs/methods.md).
     """
     return Recipe("next", m.AutoregressiveConfig(), NextEvent())
@@ -140,7 +140,7 @@ def denoise() -> Recipe:
     """Clean fields from a history in which some were swapped (Vincent et al. 2008); gives embeddings, no score.
 
     `tacit-finance pretrain --data fdh_simulated --method denoise --out RUN --minutes 5`.
-    Expected of denoise's features, of untrained ones in brackets: fdh_simulated auroc .924 (.864) by kNN, .951 (.935)
+    Expected of denoise's features, of untrained ones in brackets: fdh_simulated auroc .934 (.883) by kNN, .948 (.942)
     by a linear probe (docs/methods.md).
     """
     return Recipe("denoise", m.DenoiseConfig(), Swaps(task="mend"))
@@ -150,7 +150,7 @@ def replaced() -> Recipe:
     """Which fields were swapped with another card's (ELECTRA, Clark et al. 2020); gives embeddings, no score.
 
     `tacit-finance pretrain --data fdh_simulated --method replaced --out RUN --minutes 5`.
-    Expected of replaced's features, of untrained ones in brackets: fdh_simulated auroc .956 (.864) by kNN, .952 (.935)
+    Expected of replaced's features, of untrained ones in brackets: fdh_simulated auroc .962 (.883) by kNN, .955 (.942)
     by a linear probe (docs/methods.md).
     """
     return Recipe("replaced", m.PuzzleConfig(), Swaps())
@@ -170,7 +170,7 @@ def cpc() -> Recipe:
     """Which of many events comes one to four later (CPC, van den Oord et al. 2018); gives embeddings, no score.
 
     `tacit-finance pretrain --data fdh_simulated --method cpc --out RUN --minutes 5`.
-    Expected of cpc's features, of untrained ones in brackets: fdh_simulated auroc .955 (.864) by kNN, .949 (.935) by a
+    Expected of cpc's features, of untrained ones in brackets: fdh_simulated auroc .947 (.864) by kNN, .946 (.935) by a
     linear probe (docs/methods.md).
     """
     return Recipe("cpc", m.CPCConfig(), NextEvent())

@@ -72,7 +72,7 @@ def simclr() -> Recipe:
     `tacit-speech pretrain --data fsdd --fold 0 --method simclr --out RUN --steps 600`, about 2 minutes on one core and 1 on two.
     One run (seed 0), first speaker held out: linear probe .774 with all labels and .772 with a tenth of them (500 test
     recordings, 95 % about ±.036), the net untrained .555 and .639, log-mel statistics .550 and .545, from scratch (30 s and 10 s of a busy core) .812 and .761.
-    Expected of simclr's features, of untrained ones in brackets: fsdd accuracy .832 (.602) by kNN, .810 (.556) by a
+    Expected of simclr's features, of untrained ones in brackets: fsdd accuracy .779 (.618) by kNN, .777 (.646) by a
     linear probe (docs/methods.md).
     """
     return Recipe()
@@ -131,7 +131,7 @@ def moco() -> Recipe:
     """SimCLR's views against a queue of past recordings (MoCo, He et al. 2019).
 
     `tacit-speech pretrain --data fsdd --fold 0 --method moco --out RUN --steps 400`.
-    Expected of moco's features, of untrained ones in brackets: fsdd accuracy .770 (.602) by kNN, .828 (.556) by a
+    Expected of moco's features, of untrained ones in brackets: fsdd accuracy .747 (.618) by kNN, .791 (.646) by a
     linear probe (docs/methods.md).
     """
     return _views("moco", m.MoCoConfig(queue=1024))
@@ -161,7 +161,7 @@ def barlow() -> Recipe:
     """Features of two views agree one to one (Barlow Twins, Zbontar et al. 2021).
 
     `tacit-speech pretrain --data fsdd --fold 0 --method barlow --out RUN --steps 400`.
-    Expected of barlow's features, of untrained ones in brackets: fsdd accuracy .748 (.602) by kNN, .800 (.556) by a
+    Expected of barlow's features, of untrained ones in brackets: fsdd accuracy .729 (.618) by kNN, .771 (.646) by a
     linear probe (docs/methods.md).
     """
     return _views("barlow", m.BarlowConfig())
@@ -181,7 +181,7 @@ def swav() -> Recipe:
     """Views agree on a prototype (SwAV, Caron et al. 2020), with two shorter views.
 
     `tacit-speech pretrain --data fsdd --fold 0 --method swav --out RUN --steps 400`.
-    Expected of swav's features, of untrained ones in brackets: fsdd accuracy .826 (.602) by kNN, .784 (.556) by a
+    Expected of swav's features, of untrained ones in brackets: fsdd accuracy .780 (.618) by kNN, .791 (.646) by a
     linear probe (docs/methods.md).
     """
     return _views("swav", m.SwAVConfig(), local=2)
@@ -241,7 +241,7 @@ def vae() -> Recipe:
     """A latent from which log-mel is restored (Kingma & Welling 2013).
 
     `tacit-speech pretrain --data fsdd --fold 0 --method vae --out RUN --steps 400`.
-    Expected of vae's features, of untrained ones in brackets: fsdd accuracy .434 (.344) by kNN, .530 (.346) by a linear
+    Expected of vae's features, of untrained ones in brackets: fsdd accuracy .485 (.419) by kNN, .550 (.455) by a linear
     probe (docs/methods.md).
     """
     return Recipe("vae", m.VAEConfig(), Damaged(holes=0, noise=0.0), encoder=EncoderConfig(kind="meanpool"))
