@@ -169,6 +169,7 @@ def test_the_interval_over_seeds_is_never_narrower_than_one_seeds() -> None:
     assert combine([one(0.5), one(0.5), one(0.5)])["high"] == pytest.approx(0.6, abs=1e-3)
     assert combine([one(0.4), one(0.5), one(0.6)])["high"] > 0.74
     assert combine([one(0.7), one(0.9)])["high"] == 1.0
+    assert combine([{**one(value), "metric": "gain x"} for value in (0.1, 0.9)])["low"] < 0  # a difference is no share
     published = {**one(0.3), "low": None, "high": None}
     assert combine([published, published])["high"] is None
 
