@@ -56,7 +56,8 @@ def expected(rows: Iterable[Row], method: str) -> str:
         said = [
             f"{_share(figures['ours', f'{metric} {p}'])} ({_share(figures['floor', f'{metric} {p}'])})" for p in PROBES
         ]
-        parts.append(f"{data} {metric} {said[0]} by kNN, {said[1]} by a linear probe")
+        minutes = f"{group[0]['minutes']:.1f} minutes"
+        parts.append(f"{data} {metric} {said[0]} by kNN, {said[1]} by a linear probe, after {minutes}")
     figures_ = "; ".join(parts) if parts else "not yet measured"
     return f"Expected of {method}'s features, of untrained ones in brackets: {figures_} (docs/methods.md)."
 

@@ -56,7 +56,7 @@ def masked() -> Recipe:
     Expected: auroc of leaked cards (scenario 3) .99 without labels on the published test week; 1.5 minutes on one core are
     enough for that. Scoring that week takes about 10 seconds of one core.
     Expected of masked's features, of untrained ones in brackets: fdh_simulated auroc .950 (.883) by kNN, .946 (.942) by
-    a linear probe (docs/methods.md).
+    a linear probe, after 2.5 minutes (docs/methods.md).
     """
     return Recipe()
 
@@ -66,7 +66,7 @@ def next_event() -> Recipe:
 
     `tacit-finance pretrain --data fdh_simulated --method next --out RUN --minutes 5`.
     Expected of next's features, of untrained ones in brackets: fdh_simulated auroc .933 (.883) by kNN, .944 (.942) by a
-    linear probe (docs/methods.md).
+    linear probe, after 1.3 minutes (docs/methods.md).
     """
     return Recipe("next", m.AutoregressiveConfig(), NextEvent())
 
@@ -81,7 +81,7 @@ def simclr() -> Recipe:
 
     `tacit-finance pretrain --data fdh_simulated --method simclr --out RUN --minutes 5`.
     Expected of simclr's features, of untrained ones in brackets: fdh_simulated auroc .966 (.864) by kNN, .955 (.935) by
-    a linear probe (docs/methods.md).
+    a linear probe, after 1.9 minutes (docs/methods.md).
     """
     return _slices("simclr", m.SimCLRConfig())
 
@@ -91,7 +91,7 @@ def moco() -> Recipe:
 
     `tacit-finance pretrain --data fdh_simulated --method moco --out RUN --minutes 5`.
     Expected of moco's features, of untrained ones in brackets: fdh_simulated auroc .964 (.864) by kNN, .955 (.935) by a
-    linear probe (docs/methods.md).
+    linear probe, after 2.3 minutes (docs/methods.md).
     """
     return _slices("moco", m.MoCoConfig(queue=1024))
 
@@ -101,7 +101,7 @@ def byol() -> Recipe:
 
     `tacit-finance pretrain --data fdh_simulated --method byol --out RUN --minutes 5`.
     Expected of byol's features, of untrained ones in brackets: fdh_simulated auroc .952 (.864) by kNN, .947 (.935) by a
-    linear probe (docs/methods.md).
+    linear probe, after 4.2 minutes (docs/methods.md).
     """
     return _slices("byol", m.BYOLConfig())
 
@@ -111,7 +111,7 @@ def barlow() -> Recipe:
 
     `tacit-finance pretrain --data fdh_simulated --method barlow --out RUN --minutes 5`.
     Expected of barlow's features, of untrained ones in brackets: fdh_simulated auroc .964 (.864) by kNN, .938 (.935) by
-    a linear probe (docs/methods.md).
+    a linear probe, after 11.2 minutes (docs/methods.md).
     """
     return _slices("barlow", m.BarlowConfig())
 
@@ -121,7 +121,7 @@ def vicreg() -> Recipe:
 
     `tacit-finance pretrain --data fdh_simulated --method vicreg --out RUN --minutes 5`.
     Expected of vicreg's features, of untrained ones in brackets: fdh_simulated auroc .955 (.864) by kNN, .954 (.935) by
-    a linear probe (docs/methods.md).
+    a linear probe, after 5.7 minutes (docs/methods.md).
     """
     return _slices("vicreg", m.VICRegConfig())
 
@@ -131,7 +131,7 @@ def data2vec() -> Recipe:
 
     `tacit-finance pretrain --data fdh_simulated --method data2vec --out RUN --minutes 5`.
     Expected of data2vec's features, of untrained ones in brackets: fdh_simulated auroc .888 (.864) by kNN, .940 (.935)
-    by a linear probe (docs/methods.md).
+    by a linear probe, after 2.2 minutes (docs/methods.md).
     """
     return Recipe("data2vec", m.Data2VecConfig(top=2), Masks(longest=20))
 
@@ -141,7 +141,7 @@ def denoise() -> Recipe:
 
     `tacit-finance pretrain --data fdh_simulated --method denoise --out RUN --minutes 5`.
     Expected of denoise's features, of untrained ones in brackets: fdh_simulated auroc .934 (.883) by kNN, .948 (.942)
-    by a linear probe (docs/methods.md).
+    by a linear probe, after 1.5 minutes (docs/methods.md).
     """
     return Recipe("denoise", m.DenoiseConfig(), Swaps(task="mend"))
 
@@ -151,7 +151,7 @@ def replaced() -> Recipe:
 
     `tacit-finance pretrain --data fdh_simulated --method replaced --out RUN --minutes 5`.
     Expected of replaced's features, of untrained ones in brackets: fdh_simulated auroc .962 (.883) by kNN, .955 (.942)
-    by a linear probe (docs/methods.md).
+    by a linear probe, after 0.9 minutes (docs/methods.md).
     """
     return Recipe("replaced", m.PuzzleConfig(), Swaps())
 
@@ -161,7 +161,7 @@ def order() -> Recipe:
 
     `tacit-finance pretrain --data fdh_simulated --method order --out RUN --minutes 5`.
     Expected of order's features, of untrained ones in brackets: fdh_simulated auroc .837 (.864) by kNN, .900 (.935) by
-    a linear probe (docs/methods.md).
+    a linear probe, after 2.0 minutes (docs/methods.md).
     """
     return Recipe("order", m.PuzzleConfig(), Segments(), shortest=20)
 
@@ -171,7 +171,7 @@ def cpc() -> Recipe:
 
     `tacit-finance pretrain --data fdh_simulated --method cpc --out RUN --minutes 5`.
     Expected of cpc's features, of untrained ones in brackets: fdh_simulated auroc .947 (.864) by kNN, .946 (.935) by a
-    linear probe (docs/methods.md).
+    linear probe, after 16.6 minutes (docs/methods.md).
     """
     return Recipe("cpc", m.CPCConfig(), NextEvent())
 

@@ -42,7 +42,7 @@ def sasrec() -> Recipe:
     `tacit-recsys evaluate --run runs/beauty --data beauty --out reports/beauty`: ndcg@10 about .050 on Beauty (pilot of 5 minutes on
     one busy core, one seed; S3-Rec .0327, the best tuned neighbourhood .043); docs/results/recsys.json has the full runs.
     Expected of next's features, of untrained ones in brackets: beauty accuracy .399 (.326) by kNN, .417 (.324) by a
-    linear probe (docs/methods.md).
+    linear probe, after 0.8 minutes (docs/methods.md).
     """
     return Recipe()
 
@@ -53,7 +53,7 @@ def bert4rec() -> Recipe:
     `tacit-recsys pretrain --data beauty --method bert4rec --out runs/bert4rec`, 10 minutes on two cores. Masking gives a target to a
     third of the events alone, so it learns more slowly than guessing each next item; docs/results/recsys.json has its figures.
     Expected of bert4rec's features, of untrained ones in brackets: beauty accuracy .367 (.329) by kNN, .379 (.327) by a
-    linear probe (docs/methods.md).
+    linear probe, after 1.3 minutes (docs/methods.md).
     """
     return _both_sides(m.MaskedConfig(), MaskedItems(), pool="last")
 
@@ -73,7 +73,7 @@ def cl4srec() -> Recipe:
 
     `tacit-recsys pretrain --data beauty --method cl4srec --out runs/cl4srec --minutes 5`.
     Expected of cl4srec's features, of untrained ones in brackets: beauty accuracy .419 (.344) by kNN, .412 (.333) by a
-    linear probe (docs/methods.md).
+    linear probe, after 2.1 minutes (docs/methods.md).
     """
     return _both_sides(m.SimCLRConfig(temperature=0.2), SequenceViews(), batch_size=256)
 
@@ -83,7 +83,7 @@ def moco() -> Recipe:
 
     `tacit-recsys pretrain --data beauty --method moco --out runs/moco --minutes 5`.
     Expected of moco's features, of untrained ones in brackets: beauty accuracy .383 (.344) by kNN, .368 (.333) by a
-    linear probe (docs/methods.md).
+    linear probe, after 3.1 minutes (docs/methods.md).
     """
     return _both_sides(m.MoCoConfig(), SequenceViews(), batch_size=256)
 
@@ -93,7 +93,7 @@ def byol() -> Recipe:
 
     `tacit-recsys pretrain --data beauty --method byol --out runs/byol --minutes 5`.
     Expected of byol's features, of untrained ones in brackets: beauty accuracy .372 (.344) by kNN, .368 (.333) by a
-    linear probe (docs/methods.md).
+    linear probe, after 1.8 minutes (docs/methods.md).
     """
     return _both_sides(m.BYOLConfig(), SequenceViews(), batch_size=256)
 
@@ -103,7 +103,7 @@ def vicreg() -> Recipe:
 
     `tacit-recsys pretrain --data beauty --method vicreg --out runs/vicreg --minutes 5`.
     Expected of vicreg's features, of untrained ones in brackets: beauty accuracy .424 (.344) by kNN, .425 (.333) by a
-    linear probe (docs/methods.md).
+    linear probe, after 1.9 minutes (docs/methods.md).
     """
     return _both_sides(m.VICRegConfig(), SequenceViews(), batch_size=256)
 
@@ -113,7 +113,7 @@ def data2vec() -> Recipe:
 
     `tacit-recsys pretrain --data beauty --method data2vec --out runs/data2vec --minutes 5`.
     Expected of data2vec's features, of untrained ones in brackets: beauty accuracy .361 (.344) by kNN, .368 (.333) by a
-    linear probe (docs/methods.md).
+    linear probe, after 0.9 minutes (docs/methods.md).
     """
     return _both_sides(m.Data2VecConfig(top=2, norm="layer"), MaskedItems(ratio=0.4, last=0.0))
 
@@ -123,7 +123,7 @@ def denoise() -> Recipe:
 
     `tacit-recsys pretrain --data beauty --method denoise --out runs/denoise --minutes 5`.
     Expected of denoise's features, of untrained ones in brackets: beauty accuracy .391 (.344) by kNN, .379 (.333) by a
-    linear probe (docs/methods.md).
+    linear probe, after 2.4 minutes (docs/methods.md).
     """
     return _both_sides(m.DenoiseConfig(), SwappedItems(task="mend"))
 
@@ -133,7 +133,7 @@ def replaced() -> Recipe:
 
     `tacit-recsys pretrain --data beauty --method replaced --out runs/replaced --minutes 5`.
     Expected of replaced's features, of untrained ones in brackets: beauty accuracy .392 (.344) by kNN, .396 (.333) by a
-    linear probe (docs/methods.md).
+    linear probe, after 4.0 minutes (docs/methods.md).
     """
     return _both_sides(m.PuzzleConfig(), SwappedItems())
 
@@ -143,7 +143,7 @@ def order() -> Recipe:
 
     `tacit-recsys pretrain --data beauty --method order --out runs/order --minutes 5`.
     Expected of order's features, of untrained ones in brackets: beauty accuracy .340 (.344) by kNN, .328 (.329) by a
-    linear probe (docs/methods.md).
+    linear probe, after 1.1 minutes (docs/methods.md).
     """
     return _both_sides(m.PuzzleConfig(), ReorderedItems())
 
@@ -153,7 +153,7 @@ def cpc() -> Recipe:
 
     `tacit-recsys pretrain --data beauty --method cpc --out runs/cpc --minutes 5`.
     Expected of cpc's features, of untrained ones in brackets: beauty accuracy .419 (.347) by kNN, .411 (.332) by a
-    linear probe (docs/methods.md).
+    linear probe, after 1.0 minutes (docs/methods.md).
     """
     base = Recipe()
     return replace(base, objective=m.CPCConfig(steps=3), model=replace(base.model, dropout=0.2, pool="mean"))

@@ -73,7 +73,7 @@ def simclr() -> Recipe:
     One run (seed 0), first speaker held out: linear probe .774 with all labels and .772 with a tenth of them (500 test
     recordings, 95 % about ±.036), the net untrained .555 and .639, log-mel statistics .550 and .545, from scratch (30 s and 10 s of a busy core) .812 and .761.
     Expected of simclr's features, of untrained ones in brackets: fsdd accuracy .779 (.618) by kNN, .777 (.646) by a
-    linear probe (docs/methods.md).
+    linear probe, after 2.8 minutes (docs/methods.md).
     """
     return Recipe()
 
@@ -97,7 +97,7 @@ def bestrq() -> Recipe:
     `tacit-speech pretrain --data fsdd --fold 0 --method bestrq --out RUN --steps 400`, half a minute on one core. In the same
     pilot .55: at this size it loses to log-mel statistics and is no tool for words of unseen voices.
     Expected of bestrq's features, of untrained ones in brackets: fsdd accuracy .330 (.362) by kNN, .534 (.560) by a
-    linear probe (docs/methods.md).
+    linear probe, after 0.7 minutes (docs/methods.md).
     """
     return Recipe(
         "bestrq",
@@ -132,7 +132,7 @@ def moco() -> Recipe:
 
     `tacit-speech pretrain --data fsdd --fold 0 --method moco --out RUN --steps 400`.
     Expected of moco's features, of untrained ones in brackets: fsdd accuracy .747 (.618) by kNN, .791 (.646) by a
-    linear probe (docs/methods.md).
+    linear probe, after 1.6 minutes (docs/methods.md).
     """
     return _views("moco", m.MoCoConfig(queue=1024))
 
@@ -142,7 +142,7 @@ def byol() -> Recipe:
 
     `tacit-speech pretrain --data fsdd --fold 0 --method byol --out RUN --steps 400`.
     Expected of byol's features, of untrained ones in brackets: fsdd accuracy .708 (.602) by kNN, .756 (.556) by a
-    linear probe (docs/methods.md).
+    linear probe, after 1.7 minutes (docs/methods.md).
     """
     return _views("byol", m.BYOLConfig())
 
@@ -152,7 +152,7 @@ def simsiam() -> Recipe:
 
     `tacit-speech pretrain --data fsdd --fold 0 --method simsiam --out RUN --steps 400`.
     Expected of simsiam's features, of untrained ones in brackets: fsdd accuracy .736 (.602) by kNN, .742 (.556) by a
-    linear probe (docs/methods.md).
+    linear probe, after 2.1 minutes (docs/methods.md).
     """
     return _views("simsiam", m.SimSiamConfig())
 
@@ -162,7 +162,7 @@ def barlow() -> Recipe:
 
     `tacit-speech pretrain --data fsdd --fold 0 --method barlow --out RUN --steps 400`.
     Expected of barlow's features, of untrained ones in brackets: fsdd accuracy .729 (.618) by kNN, .771 (.646) by a
-    linear probe (docs/methods.md).
+    linear probe, after 3.0 minutes (docs/methods.md).
     """
     return _views("barlow", m.BarlowConfig())
 
@@ -172,7 +172,7 @@ def vicreg() -> Recipe:
 
     `tacit-speech pretrain --data fsdd --fold 0 --method vicreg --out RUN --steps 400`.
     Expected of vicreg's features, of untrained ones in brackets: fsdd accuracy .784 (.602) by kNN, .786 (.556) by a
-    linear probe (docs/methods.md).
+    linear probe, after 8.2 minutes (docs/methods.md).
     """
     return _views("vicreg", m.VICRegConfig())
 
@@ -182,7 +182,7 @@ def swav() -> Recipe:
 
     `tacit-speech pretrain --data fsdd --fold 0 --method swav --out RUN --steps 400`.
     Expected of swav's features, of untrained ones in brackets: fsdd accuracy .780 (.618) by kNN, .791 (.646) by a
-    linear probe (docs/methods.md).
+    linear probe, after 2.3 minutes (docs/methods.md).
     """
     return _views("swav", m.SwAVConfig(), local=2)
 
@@ -192,7 +192,7 @@ def dino() -> Recipe:
 
     `tacit-speech pretrain --data fsdd --fold 0 --method dino --out RUN --steps 400`.
     Expected of dino's features, of untrained ones in brackets: fsdd accuracy .774 (.602) by kNN, .770 (.556) by a
-    linear probe (docs/methods.md).
+    linear probe, after 8.0 minutes (docs/methods.md).
     """
     return _views("dino", m.DINOConfig(), local=2)
 
@@ -202,7 +202,7 @@ def deepcluster() -> Recipe:
 
     `tacit-speech pretrain --data fsdd --fold 0 --method deepcluster --out RUN --steps 400`.
     Expected of deepcluster's features, of untrained ones in brackets: fsdd accuracy .858 (.602) by kNN, .860 (.556) by
-    a linear probe (docs/methods.md).
+    a linear probe, after 6.4 minutes (docs/methods.md).
     """
     return _views("deepcluster", m.DeepClusterConfig())
 
@@ -212,7 +212,7 @@ def mae() -> Recipe:
 
     `tacit-speech pretrain --data fsdd --fold 0 --method mae --out RUN --steps 400`.
     Expected of mae's features, of untrained ones in brackets: fsdd accuracy .340 (.362) by kNN, .420 (.560) by a linear
-    probe (docs/methods.md).
+    probe, after 1.0 minutes (docs/methods.md).
     """
     return _tokens("mae", m.MAEConfig(), HiddenFrames(ratio=0.6, span=2))
 
@@ -222,7 +222,7 @@ def data2vec() -> Recipe:
 
     `tacit-speech pretrain --data fsdd --fold 0 --method data2vec --out RUN --steps 400`.
     Expected of data2vec's features, of untrained ones in brackets: fsdd accuracy .446 (.362) by kNN, .506 (.560) by a
-    linear probe (docs/methods.md).
+    linear probe, after 1.4 minutes (docs/methods.md).
     """
     return _tokens("data2vec", m.Data2VecConfig(), HiddenFrames(ratio=0.5, span=3))
 
@@ -232,7 +232,7 @@ def denoise() -> Recipe:
 
     `tacit-speech pretrain --data fsdd --fold 0 --method denoise --out RUN --steps 400`.
     Expected of denoise's features, of untrained ones in brackets: fsdd accuracy .332 (.344) by kNN, .282 (.346) by a
-    linear probe (docs/methods.md).
+    linear probe, after 3.0 minutes (docs/methods.md).
     """
     return Recipe("denoise", m.DenoiseConfig(), Damaged(), encoder=EncoderConfig(kind="meanpool"))
 
@@ -242,7 +242,7 @@ def vae() -> Recipe:
 
     `tacit-speech pretrain --data fsdd --fold 0 --method vae --out RUN --steps 400`.
     Expected of vae's features, of untrained ones in brackets: fsdd accuracy .485 (.419) by kNN, .550 (.455) by a linear
-    probe (docs/methods.md).
+    probe, after 2.0 minutes (docs/methods.md).
     """
     return Recipe("vae", m.VAEConfig(), Damaged(holes=0, noise=0.0), encoder=EncoderConfig(kind="meanpool"))
 
@@ -252,7 +252,7 @@ def cpc() -> Recipe:
 
     `tacit-speech pretrain --data fsdd --fold 0 --method cpc --out RUN --steps 400`.
     Expected of cpc's features, of untrained ones in brackets: fsdd accuracy .506 (.388) by kNN, .586 (.546) by a linear
-    probe (docs/methods.md).
+    probe, after 1.5 minutes (docs/methods.md).
     """
     return _tokens("cpc", m.CPCConfig(), Ahead(), causal=True)
 
@@ -262,7 +262,7 @@ def order() -> Recipe:
 
     `tacit-speech pretrain --data fsdd --fold 0 --method order --out RUN --steps 400`.
     Expected of order's features, of untrained ones in brackets: fsdd accuracy .406 (.362) by kNN, .580 (.560) by a
-    linear probe (docs/methods.md).
+    linear probe, after 1.0 minutes (docs/methods.md).
     """
     return _tokens("order", m.PuzzleConfig(), Reordered())
 
