@@ -125,18 +125,17 @@ class TransactionEncoder(PretrainedEncoder):
         """Where the weights are."""
         return str(next(self.encoder_.parameters()).device)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _states(self, ragged: Ragged, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
         self.encoder_.eval()
         device = self.device
         windows = Windows.over(ragged, wanted, self.recipe_.shape.context, EMBED_STRIDE)
         states = np.full((int(ragged.offsets[-1]), self.encoder_.dim), np.nan, dtype=np.float32)
-        for at in windows.by_length(128):
+        for at, begin in windows.batches(128):
             batch, event = windows.batch(ragged, at)
-            hidden = self.encoder_(to_device(batch, device)).x
-            place = np.arange(event.shape[1])[None]
-            scored = (place >= (windows.length - windows.scored)[at][:, None]) & (event >= 0)
-            states[event[scored]] = hidden[torch.from_numpy(scored).to(device)].float().cpu().numpy()
+            batch, event = to_device(batch, device), event[:, begin:]
+            hidden = self.encoder_.trunk.tail(self.encoder_.stem(batch), begin)
+            states[event[event >= 0]] = hidden[~batch["pad"][:, begin:]].float().cpu().numpy()
         return states
 
     def example(self) -> Batch:

@@ -203,10 +203,19 @@ class Windows:
             batch[name] = torch.from_numpy(taken)
         return {**batch, "pad": torch.from_numpy(pad), "index": torch.from_numpy(at)}, np.where(pad, -1, event)
 
-    def by_length(self, size: int) -> list[NDArray[np.int64]]:
-        """Window numbers in batches of like length."""
-        order = np.argsort(self.length, kind="stable")
-        return [order[i : i + size] for i in range(0, len(order), size)]
+    def batches(self, size: int) -> list[tuple[NDArray[np.int64], int]]:
+        """Window numbers in batches of at most `size`, each with the place at which the scored events of all its windows begin.
+
+        So the past of no window is padded, and what is scored lies at the end of the batch.
+        """
+        begin = self.length - self.scored
+        order = np.lexsort((self.length, begin))
+        edges = np.flatnonzero(np.diff(begin[order])) + 1
+        return [
+            (part[i : i + size], int(begin[part[0]]))
+            for part in np.split(order, edges)
+            for i in range(0, len(part), size)
+        ]
 
 
 def _gap(data: Transactions) -> NDArray[np.float64]:

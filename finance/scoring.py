@@ -7,6 +7,7 @@ are used.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -38,7 +39,7 @@ class Score:
     memory: int = 10
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def surprise(
     encoder: TokenEncoder,
     heads: nn.ModuleDict,
@@ -65,29 +66,32 @@ def surprise(
     windows = Windows.over(ragged, wanted, context, score.stride)
     names = [f.name for f in cast(FieldStem, encoder.stem).fields if all_fields or f.name == "amount"]
     out = {name: np.full(int(ragged.offsets[-1]), np.nan) for name in names}
-    for at in windows.by_length(batch_size):
+    for at, begin in windows.batches(batch_size):
         batch, event = windows.batch(ragged, at)
         batch = to_device(batch, device)
-        length, scored = (torch.from_numpy(v[at]).to(device)[:, None] for v in (windows.length, windows.scored))
-        place = torch.arange(batch["pad"].shape[1], device=device)[None]
-        valid = ~batch["pad"]
-        last = (place >= length - scored) & valid
-        # counted from the first scored event: how many come after it must not matter
-        begin = length - scored
-        older = begin - torch.minimum(torch.full_like(begin, score.horizon), (begin + 1) // 2)
-        mask = {"amount": (place >= older) & valid}
-        if all_fields:
-            mask |= {name: last for name in names if name != "amount"}
-        hidden = encoder.trunk(encoder.stem(batch, mask)).x[last]  # (M, D)
-        events = event[last.cpu().numpy()]
+        scored = ~batch["pad"][:, begin:]
+        hidden = encoder.trunk.tail(encoder.stem(batch, hide(batch["pad"], begin, score, names)), begin)[
+            scored
+        ]  # (M, D)
+        events = event[:, begin:][event[:, begin:] >= 0]
         for name in names:
-            out[name][events] = _nats(cast(Head, heads[name]), hidden, batch[name][last]).cpu().numpy()
+            value = batch[name][:, begin:][scored]
+            out[name][events] = nats(cast(Head, heads[name]), hidden, value).cpu().numpy()
     for values in out.values():
         values[~wanted] = np.nan
     return out
 
 
-def _nats(head: Head, hidden: Tensor, value: Tensor) -> Tensor:
+def hide(pad: Tensor, begin: int, score: Score, names: Sequence[str]) -> dict[str, Tensor]:
+    """What of windows (B, T), whose scored events begin at one place, is hidden: amounts from some earlier events on, the other
+    named fields from the first scored one on."""
+    place = torch.arange(pad.shape[1], device=pad.device)
+    # counted from the first scored event: how many come after it must not matter
+    older = begin - min(score.horizon, (begin + 1) // 2)
+    return {name: (place >= (older if name == "amount" else begin)) & ~pad for name in names}
+
+
+def nats(head: Head, hidden: Tensor, value: Tensor) -> Tensor:
     """Surprise (M,); 0 where the value is missing: nothing was said, nothing is odd."""
     if isinstance(head, MixtureHead):
         known = ~torch.isnan(value)

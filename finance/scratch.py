@@ -108,12 +108,10 @@ def _scores(
 ) -> NDArray[np.float64]:
     windows = Windows.over(ragged, wanted, encoder.recipe_.shape.context, EMBED_STRIDE)
     out = np.full(len(wanted), np.nan)
-    for at in windows.by_length(128):
+    for at, begin in windows.batches(128):
         batch, event = windows.batch(ragged, at)
-        logits = network.head(network.encoder(batch).x)
-        here = event >= 0
-        here &= wanted[np.where(here, event, 0)] & (
-            np.arange(event.shape[1])[None] >= (windows.length - windows.scored)[at][:, None]
-        )
-        out[event[here]] = (logits[..., 1] - logits[..., 0]).numpy()[here]
+        logits = network.head(network.encoder.trunk.tail(network.encoder.stem(batch), begin)).numpy()
+        event = event[:, begin:]
+        here = (event >= 0) & wanted[event]
+        out[event[here]] = (logits[..., 1] - logits[..., 0])[here]
     return out

@@ -133,6 +133,19 @@ def test_a_causal_trunk_sees_no_later_event() -> None:
     assert (before[:, 12:] - after[:, 12:]).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("position", ["none", "learned"])
+@pytest.mark.parametrize("make", [lambda p: trunk(True, p), lambda p: trunk(False, p), lambda p: GRU(GRUConfig(16, 2))])
+def test_the_tail_is_the_end_of_the_whole(make, position: str) -> None:
+    torch.manual_seed(0)
+    body = make(position).eval()
+    pad = torch.arange(20)[None] >= torch.tensor([20, 13, 11])[:, None]
+    tokens = Tokens(torch.randn(3, 20, 16), pad)
+    whole = body(tokens).x
+    for begin in (0, 10, 12, 19):
+        real = ~pad[:, begin:]
+        torch.testing.assert_close(body.tail(tokens, begin)[real], whole[:, begin:][real], atol=1e-5, rtol=1e-5)
+
+
 def test_a_masked_field_hides_its_value_and_no_other() -> None:
     torch.manual_seed(0)
     stem = FieldStem(FIELDS, 16)
