@@ -109,7 +109,7 @@ class TransactionEncoder(PretrainedEncoder):
         table = as_transactions(data)
         histories = self.codec_.encode(table)
         wanted = np.ones(len(table), bool) if rows is None else rows
-        states = self._states(histories.ragged, histories.from_table(wanted))
+        states = self.states(histories.ragged, histories.from_table(wanted))
         states[~histories.from_table(wanted)] = np.nan
         return histories.to_table(states)
 
@@ -126,10 +126,13 @@ class TransactionEncoder(PretrainedEncoder):
         return str(next(self.encoder_.parameters()).device)
 
     @torch.inference_mode()
-    def _states(self, ragged: Ragged, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def states(
+        self, ragged: Ragged, wanted: NDArray[np.bool_], begun: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """State after each wanted event (N, D); `begun` as in finance.histories.Windows.over."""
         self.encoder_.eval()
         device = self.device
-        windows = Windows.over(ragged, wanted, self.recipe_.shape.context, EMBED_STRIDE)
+        windows = Windows.over(ragged, wanted, self.recipe_.shape.context, EMBED_STRIDE, begun)
         states = np.full((int(ragged.offsets[-1]), self.encoder_.dim), np.nan, dtype=np.float32)
         for at, begin in windows.batches(128):
             batch, event = windows.batch(ragged, at)

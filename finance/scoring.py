@@ -48,6 +48,7 @@ def surprise(
     context: int,
     score: Score,
     *,
+    begun: NDArray[np.int64] | None = None,
     all_fields: bool = False,
     device: str = "cpu",
     batch_size: int = 128,
@@ -56,6 +57,7 @@ def surprise(
 
     Args:
         wanted: (N,) events to score.
+        begun: (C,) events of each card before those in `ragged`; see Windows.over.
         all_fields: hide and score every field of the scored events, not the amount alone.
 
     Returns:
@@ -63,7 +65,7 @@ def surprise(
     """
     encoder.to(device).eval()
     heads.to(device).eval()
-    windows = Windows.over(ragged, wanted, context, score.stride)
+    windows = Windows.over(ragged, wanted, context, score.stride, begun)
     names = [f.name for f in cast(FieldStem, encoder.stem).fields if all_fields or f.name == "amount"]
     out = {name: np.full(int(ragged.offsets[-1]), np.nan) for name in names}
     for at, begin in windows.batches(batch_size):

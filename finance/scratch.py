@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -110,7 +111,8 @@ def _scores(
     out = np.full(len(wanted), np.nan)
     for at, begin in windows.batches(128):
         batch, event = windows.batch(ragged, at)
-        logits = network.head(network.encoder.trunk.tail(network.encoder.stem(batch), begin)).numpy()
+        encoded = cast(TokenEncoder, network.encoder)
+        logits = network.head(encoded.trunk.tail(encoded.stem(batch), begin)).numpy()
         event = event[:, begin:]
         here = (event >= 0) & wanted[event]
         out[event[here]] = (logits[..., 1] - logits[..., 0])[here]
