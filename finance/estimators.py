@@ -32,7 +32,11 @@ from finance.scoring import and_past, surprise, with_past
 from finance.split import default_split
 
 Data = str | Path | Transactions
-EMBED_STRIDE = 32  # events embedded by one window: longer ones are faster and see a shorter past
+
+
+def embed_stride(context: int) -> int:
+    """Events embedded by one window of `context`: more are faster, and see a shorter past."""
+    return min(32, max(1, context // 2))
 
 
 class TransactionEncoder(PretrainedEncoder):
@@ -132,7 +136,8 @@ class TransactionEncoder(PretrainedEncoder):
         """State after each wanted event (N, D); `begun` as in finance.histories.Windows.over."""
         self.encoder_.eval()
         device = self.device
-        windows = Windows.over(ragged, wanted, self.recipe_.shape.context, EMBED_STRIDE, begun)
+        context = self.recipe_.shape.context
+        windows = Windows.over(ragged, wanted, context, embed_stride(context), begun)
         states = np.full((int(ragged.offsets[-1]), self.encoder_.dim), np.nan, dtype=np.float32)
         for at, begin in windows.batches(128):
             batch, event = windows.batch(ragged, at)

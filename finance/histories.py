@@ -217,7 +217,15 @@ class Windows:
 
         Args:
             begun: (C,) events of each card that came before those in `ragged`; None: none did.
+
+        Raises:
+            UserError: more events to score than a window holds.
         """
+        if not 0 < stride <= context:
+            raise UserError(
+                f"{stride} events to score do not fit into windows of {context}", where="score.stride",
+                mend="use a stride of at most shape.context",
+            )  # fmt: skip
         n = int(ragged.offsets[-1])
         first = np.repeat(ragged.offsets[:-1], ragged.lengths)  # (N,) the card's first event
         last = np.repeat(ragged.offsets[1:], ragged.lengths)

@@ -78,11 +78,6 @@ class CardStates:
     cards: dict[str, Card] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 < self.stride <= self.context:
-            raise UserError(
-                f"a stride of {self.stride} events does not fit into windows of {self.context}", where="score.stride",
-                mend="use a stride of at most shape.context",
-            )  # fmt: skip
         self.categorical = tuple(f.name for f in self.codec.fields if f.kind == "categorical")
         self.numeric = tuple(f.name for f in self.codec.fields if f.kind == "numeric")
 

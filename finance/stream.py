@@ -21,7 +21,7 @@ import numpy as np
 
 from core.errors import UserError
 from finance.data import Schema, Transactions, validate
-from finance.estimators import EMBED_STRIDE, FraudScorer, TransactionEncoder
+from finance.estimators import FraudScorer, TransactionEncoder, embed_stride
 from finance.online import OnlineScorer
 from finance.state import CardStates
 
@@ -58,13 +58,12 @@ def score_batches(
         yield _beside(batch, schema, columns, refused)
 
 
-def embed_batches(
-    run: TransactionEncoder | str | Path, batches: Iterable[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
+def embed_batches(run: TransactionEncoder | str | Path, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """As `score_batches`: columns `0` … `D-1`, the encoder's state after each payment, and `refused`."""
     encoder = run if isinstance(run, TransactionEncoder) else _encoder(str(run))
     schema = unlabelled(encoder.codec_.schema)
-    states = CardStates(encoder.codec_, encoder.recipe_.shape.context, EMBED_STRIDE)
+    context = encoder.recipe_.shape.context
+    states = CardStates(encoder.codec_, context, embed_stride(context))
     for batch in batches:
         table, refused = _usable(batch, schema, states)
         values = np.full((batch.num_rows, encoder.encoder_.dim), np.nan, dtype=np.float32)
@@ -119,7 +118,9 @@ def _usable(batch: pa.RecordBatch, schema: Schema, states: CardStates) -> tuple[
     """The payments of a batch that can be used, and of the others why not, by row."""
     missing = [name for name in schema.columns() if name not in batch.schema.names]
     if missing:
-        raise UserError(f"column '{missing[0]}' is missing", where="batch", mend="give every column of the run's schema")
+        raise UserError(
+            f"column '{missing[0]}' is missing", where="batch", mend="give every column of the run's schema"
+        )
     table = validate(batch.select(schema.columns()).to_pandas(), schema)
     refused = {int(where.removeprefix("row ")): reason for where, reason, _ in table.quarantine.records}
     early = states.too_early(table) if len(table) else np.zeros(0, bool)
