@@ -103,11 +103,12 @@ class Explain:
         wanted = table.day >= (encoder.until_ if self.since is None else day_of(self.since))
         if not wanted.any():
             raise UserError("no payment on or after that day", where="--since", mend="give an earlier day")
-        score = np.where(wanted, scorer.score_samples(table, wanted), -np.inf)
+        encoded = encoder.encode(table)
+        score = np.where(wanted, scorer.score_samples(encoded, wanted), -np.inf)
         highest = np.argsort(-score, kind="stable")[: min(self.top, int(wanted.sum()))]
         chosen = np.zeros(len(table), bool)
         chosen[highest] = True
-        found = explain(scorer, table, chosen)
+        found = explain(scorer, encoded, chosen)
         for at in highest:
             row = int(table.frame["row"].iloc[at])
             print(f"row {row}, score {score[at]:.2f}")
