@@ -20,6 +20,7 @@ from torch import nn
 
 from core.batches import Ragged, SequenceBatches
 from core.config import from_dict, to_dict
+from core.device import on_cores
 from core.encoders import FieldStem, TokenEncoder
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
@@ -151,7 +152,6 @@ class TransactionEncoder(PretrainedEncoder):
         """Where the weights are."""
         return str(next(self.encoder_.parameters()).device)
 
-    @torch.inference_mode()
     def states(
         self, ragged: Ragged, wanted: NDArray[np.bool_], begun: NDArray[np.int64] | None = None
     ) -> NDArray[np.float32]:
@@ -161,11 +161,15 @@ class TransactionEncoder(PretrainedEncoder):
         context = self.recipe_.shape.context
         windows = Windows.over(ragged, wanted, context, embed_stride(context), begun)
         states = np.full((int(ragged.offsets[-1]), self.encoder_.dim), np.nan, dtype=np.float32)
-        for at, begin in windows.batches(128):
+
+        def one(part: tuple[NDArray[np.int64], int]) -> None:
+            at, begin = part
             batch, event = windows.batch(ragged, at)
             batch, event = to_device(batch, device), event[:, begin:]
             hidden = self.encoder_.trunk.tail(self.encoder_.stem(batch), begin)
             states[event[event >= 0]] = hidden[~batch["pad"][:, begin:]].float().cpu().numpy()
+
+        on_cores(one, windows.batches(128), device)
         return states
 
     def example(self) -> Batch:

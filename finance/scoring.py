@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.batches import Ragged
+from core.device import on_cores
 from core.encoders import FieldStem, TokenEncoder
 from core.heads import Head, MixtureHead
 from core.tokens import to_device
@@ -30,16 +31,16 @@ class Score:
     Attributes:
         horizon: this many amounts before an event are hidden at least, and up to `horizon + stride - 1`; of a card with a
             history shorter than twice that, the newer half.
-        stride: events scored by one window.
+        stride: events scored by one window. Half of it takes twice the time: on three weeks of fdh_simulated a horizon of 30 and a
+            stride of 20 have .003 more average precision, and auroc of scenarios 1 and 3 within .0005.
         memory: past events whose mean surprise is added.
     """
 
-    horizon: int = 30
-    stride: int = 20
+    horizon: int = 20
+    stride: int = 40
     memory: int = 10
 
 
-@torch.inference_mode()
 def surprise(
     encoder: TokenEncoder,
     heads: nn.ModuleDict,
@@ -68,7 +69,9 @@ def surprise(
     windows = Windows.over(ragged, wanted, context, score.stride, begun)
     names = [f.name for f in cast(FieldStem, encoder.stem).fields if all_fields or f.name == "amount"]
     out = {name: np.full(int(ragged.offsets[-1]), np.nan) for name in names}
-    for at, begin in windows.batches(batch_size):
+
+    def one(part: tuple[NDArray[np.int64], int]) -> None:
+        at, begin = part
         batch, event = windows.batch(ragged, at)
         batch = to_device(batch, device)
         scored = ~batch["pad"][:, begin:]
@@ -79,6 +82,8 @@ def surprise(
         for name in names:
             value = batch[name][:, begin:][scored]
             out[name][events] = nats(cast(Head, heads[name]), hidden, value).cpu().numpy()
+
+    on_cores(one, windows.batches(batch_size), device)
     for values in out.values():
         values[~wanted] = np.nan
     return out
