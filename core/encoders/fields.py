@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.codec import MASKED
@@ -47,12 +48,15 @@ class NumberEmbedding(nn.Module):
 
     def forward(self, value: Tensor, mask: Tensor | None) -> Tensor:
         missing = torch.isnan(value)
-        hidden = missing if mask is None else missing | mask
-        known = value.masked_fill(hidden, 0.0)[..., None]
-        angle = known * self.rate
-        x = self.linear(torch.cat([known, angle.sin(), angle.cos()], -1))
-        state = torch.zeros_like(hidden, dtype=torch.long) if mask is None else mask.long()
-        return torch.where(hidden[..., None], self.state(state), x)
+        masked = torch.zeros_like(missing) if mask is None else mask
+        hidden = missing | masked
+        value = value.masked_fill(hidden, 0.0)[..., None]
+        angle = value * self.rate
+        # one product for all three states: what a hidden number is looks up its row by ones and zeros
+        state = torch.stack([~hidden, missing & ~masked, masked], -1).to(value.dtype)
+        given = torch.cat([value, angle.sin(), angle.cos() * state[..., :1], state], -1)
+        weight = torch.cat([self.linear.weight, self.linear.bias[:, None], self.state.weight.T], 1)
+        return F.linear(given, weight)
 
 
 class FieldStem(Stem):

@@ -269,6 +269,28 @@ def test_a_gru_is_torchs() -> None:
     assert len(states) == 3 and torch.equal(ours(Tokens(x)).x, states[-1])
 
 
+def test_a_gru_of_padded_rows_has_torchs_states_and_gradients() -> None:
+    torch.manual_seed(0)
+    ours, lengths = gru(2), [9, 1, 4, 9]
+    theirs = torch.nn.GRU(16, 16, 2, batch_first=True)
+    theirs.load_state_dict(
+        {f"{name[:-1]}{layer}": w for layer, cell in enumerate(ours.cells) for name, w in cell.state_dict().items()}
+    )
+    pad = torch.arange(9)[None] >= torch.tensor(lengths)[:, None]
+    x = torch.randn(4, 9, 16, requires_grad=True)
+    weight = torch.randn(4, 9, 16).masked_fill(pad[..., None], 0)
+    found = ours(Tokens(x, pad)).x
+    (found * weight).sum().backward()
+    mine, x.grad = x.grad, None
+    expected = theirs(x)[0]
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(found[~pad], expected[~pad])
+    torch.testing.assert_close(mine, x.grad)
+    for layer, cell in enumerate(ours.cells):
+        for name, w in cell.named_parameters():
+            torch.testing.assert_close(w.grad, theirs.get_parameter(f"{name[:-1]}{layer}").grad, atol=1e-5, rtol=1e-4)
+
+
 def test_a_gru_sees_no_later_event_and_does_see_earlier_ones() -> None:
     torch.manual_seed(0)
     encoder = TokenEncoder(FieldStem(FIELDS, 16), gru()).eval()
