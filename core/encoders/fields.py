@@ -15,6 +15,8 @@ from core.errors import UserError
 from core.heads import LinearHead, MixtureHead
 from core.tokens import Batch, Tokens
 
+PADDED = 0.2  # share of padding from which on it is left out
+
 
 @dataclass(frozen=True)
 class Field:
@@ -59,6 +61,14 @@ class NumberEmbedding(nn.Module):
         return F.linear(given, weight)
 
 
+def _real(pad: Tensor | None) -> Tensor | None:
+    """Where the events of a batch that is largely padding stand in it, flattened (N,), so that padding costs nothing; None where all
+    places are embedded: little padding, a graph of fixed shapes, or a device that is not the CPU."""
+    if pad is None or pad.device.type != "cpu" or torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return None
+    return (~pad).flatten().nonzero()[:, 0] if pad.float().mean() > PADDED else None
+
+
 class FieldStem(Stem):
     """Events (B, T) of `fields` -> Tokens (B, T, dim). A row of a table is an event sequence of length 1.
 
@@ -84,17 +94,24 @@ class FieldStem(Stem):
         return batch[self.fields[0].name].shape[1], batch.get("pad")
 
     def forward(self, batch: Batch, mask: dict[str, Tensor] | None = None) -> Tokens:
-        mask = mask or {}
+        mask, pad = mask or {}, batch.get("pad")
+        place = _real(pad)
         total = 0
         for field in self.fields:
             value, hidden = batch[field.name], mask.get(field.name)
+            if place is not None:
+                value = value.flatten().index_select(0, place)
+                hidden = None if hidden is None else hidden.flatten().index_select(0, place)
             if field.kind == "categorical":
                 if hidden is not None:
                     value = value.masked_fill(hidden, MASKED)
                 total = total + self.embeddings[field.name](value)
             else:
                 total = total + self.embeddings[field.name](value, hidden)
-        return Tokens(self.dropout(self.norm(total)), batch.get("pad"))
+        x = self.dropout(self.norm(total))
+        if place is not None and pad is not None:
+            x = x.new_zeros(pad.numel(), self.dim).index_copy(0, place, x).view(*pad.shape, self.dim)
+        return Tokens(x, pad)
 
     def heads(self, dim: int | None = None, components: int = 8, trim: float = 0.0) -> nn.ModuleDict:
         """A head per field that fits its kind: linear for categories, a mixture density for numbers."""
