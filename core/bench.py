@@ -148,9 +148,8 @@ def combine(rows: Sequence[Row]) -> Row:
     low, high = mean - half, mean + half
     known = [v for r in rows for v in (r["value"], r["low"], r["high"]) if v is not None]
     gain = last["metric"].startswith("gain ")  # may be below 0, whatever the seeds gave
-    if (
-        not gain and min(known) >= 0 and max(known) <= 1
-    ):  # a share: with two seeds Student's factor of 12.7 would leave its range
+    # a share: with two seeds Student's factor of 12.7 would leave its range
+    if not gain and min(known) >= 0 and max(known) <= 1:
         low, high = max(low, 0.0), min(high, 1.0)
     return base | {"value": mean, "low": low, "high": high}
 

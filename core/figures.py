@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from core.bench import Row, shown
@@ -139,38 +140,48 @@ def rewrite(root: Path) -> dict[Path, str]:
     from core.methods_table import table
 
     results, docs = root / "docs" / "results", root / "docs"
-    marked = {root / "README.md": short_table(results), docs / "methods.md": table(load(results))}
+    record = load(results)
+    marked = {root / "README.md": short_table(results), docs / "methods.md": table(record)}
     pages = {path: rewritten(path.read_text(encoding="utf-8"), made) for path, made in marked.items()}
-    for domain, rows in load(results).items():
+    for domain, rows in record.items():
         presets = root / domain / "presets.py"
         pages[presets] = described(presets.read_text(encoding="utf-8"), rows)
     return pages | {docs / "figures.md": full_page(results), docs / "figures.svg": picture(results)}
 
 
-def taken(old: list[Row], new: list[Row]) -> list[Row]:
-    """The record `old` with each test of `new` in the place of what was known of it."""
-    tests = {r["test"] for r in new}
-    return [r for r in old if r["test"] not in tests] + new
-
-
 def take(found: Path, results: Path) -> None:
-    """Put a benchmark's `results.json` into the record of the domain that its folder is named after.
+    """Put a benchmark's `results.json` into the record of the domain that its folder is named after: each of its tests in the place
+    of what was known of that test.
 
     Raises:
-        UserError: no such domain, or a file that holds no rows.
+        UserError: no such domain, or a file that is not there or holds no rows.
     """
     record = results / f"{found.parent.name}.json"
     if not record.exists():
         raise UserError("no domain of that name", where=found.parent, mend="give bench/DOMAIN/results.json")
-    old, new = (json.loads(path.read_text(encoding="utf-8")) for path in (record, found))
+    try:
+        new: list[Row] = json.loads(found.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"no results: {error}", where=found, mend="run the benchmark to its end") from None
     if not new:
         raise UserError("no rows", where=found, mend="run the benchmark to its end")
+    tests = {r["test"] for r in new}
+    old = json.loads(record.read_text(encoding="utf-8"))
     with whole(record, "the record") as temporary:
-        temporary.write_text(json.dumps(taken(old, new), indent=1) + "\n", encoding="utf-8")
+        text = json.dumps([*(r for r in old if r["test"] not in tests), *new], indent=1)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def main(found: Sequence[str]) -> None:
+    """Take what was found into the record, then write every page anew."""
+    root = Path(__file__).parent.parent
+    for path in found:
+        take(Path(path), root / "docs" / "results")
+    for page, text in rewrite(root).items():
+        page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        take(Path(argument), Path(__file__).parent.parent / "docs" / "results")
-    for path, text in rewrite(Path(__file__).parent.parent).items():
-        path.write_text(text, encoding="utf-8")
+    from core.cli import run_safely
+
+    run_safely("figures", lambda: main(sys.argv[1:]))

@@ -58,8 +58,8 @@ def expected(rows: Iterable[Row], method: str) -> str:
         ]
         minutes = f"{group[0]['minutes']:.1f} minutes"
         parts.append(f"{data} {metric} {said[0]} by kNN, {said[1]} by a linear probe, after {minutes}")
-    figures_ = "; ".join(parts) if parts else "not yet measured"
-    return f"Expected of {method}'s features, of untrained ones in brackets: {figures_} (docs/methods.md)."
+    found = "; ".join(parts) or "not yet measured"
+    return f"Expected of {method}'s features, of untrained ones in brackets: {found} (docs/methods.md)."
 
 
 def _share(value: float) -> str:

@@ -94,8 +94,7 @@ def jigsaw(
         UserError: cells of no more than `gap` pixels, or orders of another number of tiles.
     """
     (batch, *_, height, width), device = image.shape, image.device
-    cell = (height // tiles, width // tiles)
-    gap = max(1, min(cell) // 5) if gap is None else gap
+    cell, (top, left), gap = _cells_of(height, width, tiles, gap)
     if min(cell) <= gap or gap < 0 or orders.shape[1] != tiles**2:
         raise UserError(
             f"images of {height}×{width} in {tiles}×{tiles} tiles with gaps of {gap} and orders of {orders.shape[1]}",
@@ -116,7 +115,6 @@ def jigsaw(
     here = row[:, None] * tiles + column  # (H, W) which place of the order
     source = order[:, here]  # (B, H, W) which cell is shown
     moved = jitter.gather(2, order.expand(2, -1, -1))[:, :, here]  # (2, B, H, W)
-    top, left = (height - tiles * cell[0]) // 2, (width - tiles * cell[1]) // 2
     y = top + source // tiles * cell[0] + moved[0] + down[:, None]
     x = left + source % tiles * cell[1] + moved[1] + right
     shown = shown_rows[:, None] & shown_columns
@@ -126,14 +124,20 @@ def jigsaw(
 
 def cells(image: Tensor, tiles: int, gap: int | None = None) -> list[Tensor]:
     """The tiles that `jigsaw` has put into an image, (B, …, h, w) each, row by row: those of the same `gap`."""
-    height, width = image.shape[-2] // tiles, image.shape[-1] // tiles
-    gap = max(1, min(height, width) // 5) if gap is None else gap
-    top, left = (image.shape[-2] - tiles * height) // 2 + gap // 2, (image.shape[-1] - tiles * width) // 2 + gap // 2
+    (height, width), (top, left), gap = _cells_of(image.shape[-2], image.shape[-1], tiles, gap)
+    top, left = top + gap // 2, left + gap // 2
     return [
         image[..., top + row * height :, left + column * width :][..., : height - gap, : width - gap]
         for row in range(tiles)
         for column in range(tiles)
     ]
+
+
+def _cells_of(height: int, width: int, tiles: int, gap: int | None) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """Sides of a cell, the place of the first one's corner, and the gap."""
+    cell = (height // tiles, width // tiles)
+    corner = ((height - tiles * cell[0]) // 2, (width - tiles * cell[1]) // 2)
+    return cell, corner, max(1, min(cell) // 5) if gap is None else gap
 
 
 def orders_of(segments: int, where: str) -> tuple[tuple[str, int], ...]:

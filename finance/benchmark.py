@@ -16,7 +16,7 @@ from core.bench import Bench, Row, row
 from core.errors import UserError
 from core.statistics import Estimate
 from finance.baselines import logistic_regression, random_forest
-from finance.data import KNOWN, find, read
+from finance.data import KNOWN, Transactions, find, read
 from finance.estimators import FraudScorer, TransactionEncoder
 from finance.evaluation import (
     MAIN,
@@ -43,9 +43,15 @@ PUBLISHED_METRICS = ("auroc", "average_precision", "card_precision@100")
 
 
 @cache
-def study() -> Study:
-    """The data up to the end of the test week; read once for all tests of a run."""
-    return Study.checked(read(DATA), FDH_TEST)
+def log() -> Transactions:
+    """The whole log, read once for all tests of a run."""
+    return read(DATA)
+
+
+@cache
+def study(weeks: int = 1) -> Study:
+    """The log up to the end of so many test weeks."""
+    return Study.checked(log(), replace(FDH_TEST, test_days=7 * weeks))
 
 
 def pretrained(out: Path, minutes: float, seed: int, device: str) -> TransactionEncoder:
@@ -200,7 +206,7 @@ def bench(
     if only == "methods" or method != (only or ""):
         from finance import methods_bench
 
-        return methods_bench.run(study(), out, budget, seeds, [method] if method != only else [], say)
+        return methods_bench.run(study(weeks=4), out, budget, seeds, [method] if method != only else [], say)
     record = Bench(out, {"minutes": minutes, "sha256": KNOWN[DATA].sha256["transactions.parquet"]}, say)
     failed = False
     for test in [only] if only else [t for t in TESTS if t != "smoke"]:

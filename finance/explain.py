@@ -24,6 +24,7 @@ from core.tokens import to_device
 from finance.estimators import Data, Encoded, FraudScorer
 from finance.histories import EventCodec, Histories, Windows
 
+COLUMNS = ("row", "field", "seen", "expected", "surprise")
 RANGE = (0.05, 0.95)  # between which most of what was expected lies
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -49,9 +50,6 @@ def explain(scorer: FraudScorer, data: Data, rows: NDArray[np.bool_], batch_size
     found["row"] = encoded.table.frame["row"].to_numpy()[histories.rows[found["event"].astype(int)]]
     ordered = found.sort_values(["row", "surprise"], ascending=[True, False], kind="stable")
     return ordered[list(COLUMNS)].reset_index(drop=True)
-
-
-COLUMNS = ("row", "field", "seen", "expected", "surprise")
 
 
 def _ending_at(events: NDArray[np.int64], histories: Histories, context: int) -> Windows:

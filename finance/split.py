@@ -74,6 +74,18 @@ def default_split(data: Transactions, *, test_fraction: float = 0.15) -> Split:
     return Split(last + 1 - test - delay - train, train, delay, test)
 
 
+def on_or_after(data: Transactions, day: int) -> NDArray[np.bool_]:
+    """Payments (N,) on or after a day since 1970.
+
+    Raises:
+        UserError: there is none.
+    """
+    wanted = data.day >= day
+    if not wanted.any():
+        raise UserError("no payment on or after that day", where="--since", mend="give an earlier day")
+    return wanted
+
+
 @dataclass(frozen=True)
 class Rows:
     """Masks over a table (N,): labelled training rows, test rows, and test rows of cards not yet known as defrauded."""

@@ -15,6 +15,7 @@ from core.errors import UserError
 from core.quarantine import csv_safe
 from finance.data import Transactions
 from finance.estimators import FraudScorer, TransactionEncoder
+from finance.split import on_or_after
 
 KEY = "TACIT_KEY"
 
@@ -28,9 +29,7 @@ def score_table(
         since: first day to score; None scores all.
         alert: score from which on a payment is an alert: a column of its own.
     """
-    wanted = np.ones(len(data), bool) if since is None else data.day >= since
-    if not wanted.any():
-        raise UserError("no payment on or after that day", where="--since", mend="give an earlier day")
+    wanted = np.ones(len(data), bool) if since is None else on_or_after(data, since)
     table = _keys(data, pseudonymise)
     encoded = scorer.fitted()[0].encode(data)
     parts = scorer.parts(encoded, wanted)

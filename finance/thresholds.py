@@ -99,7 +99,7 @@ def by_cost(score: NDArray, day: NDArray, card: NDArray, label: NDArray, amount:
     if not (label == 1).any():
         raise UserError("no fraud whose label is known", where="label", mend="give labelled days, or use --per-day")
     order = np.argsort(-score, kind="stable")
-    pair = np.unique(np.stack([day, card]), axis=1, return_inverse=True)[1].ravel()[order]
+    pair = _pairs(day, card)[order]
     first = np.zeros(
         len(pair), bool
     )  # of the payments of a card and day, the one with the highest score opens the alert
@@ -128,9 +128,14 @@ def _days(day: NDArray) -> int:
     return len(np.unique(day))
 
 
+def _pairs(day: NDArray, card: NDArray) -> NDArray[np.int64]:
+    """Number (N,) of each payment's card and day."""
+    return np.unique(np.stack([day, card]), axis=1, return_inverse=True)[1].ravel()
+
+
 def _highest(score: NDArray, day: NDArray, card: NDArray) -> NDArray[np.float64]:
     """The highest score of each card on each day."""
-    pair = np.unique(np.stack([day, card]), axis=1, return_inverse=True)[1].ravel()
+    pair = _pairs(day, card)
     found = np.full(int(pair.max()) + 1, -np.inf)
     np.maximum.at(found, pair, score)
     return found

@@ -93,6 +93,7 @@ class Explain:
         from core.errors import UserError
         from finance.estimators import FraudScorer
         from finance.explain import explain
+        from finance.split import on_or_after
         from finance.tables import write
 
         if self.top < 1 or self.reasons < 1:
@@ -100,9 +101,7 @@ class Explain:
         scorer = FraudScorer.load(self.run_folder)
         encoder, _ = scorer.fitted()
         table = load(self.data, self.schema, labels=False)
-        wanted = table.day >= (encoder.until_ if self.since is None else day_of(self.since))
-        if not wanted.any():
-            raise UserError("no payment on or after that day", where="--since", mend="give an earlier day")
+        wanted = on_or_after(table, encoder.until_ if self.since is None else day_of(self.since))
         encoded = encoder.encode(table)
         score = np.where(wanted, scorer.score_samples(encoded, wanted), -np.inf)
         highest = np.argsort(-score, kind="stable")[: min(self.top, int(wanted.sum()))]

@@ -45,8 +45,8 @@ def _clusters(plan: Plan) -> m.Method:
 def _puzzle(plan: Plan) -> m.Method:
     if not isinstance(plan.task, Turned | Shuffled):
         raise UserError("no puzzle in this pretext", where="pretext", mend="use turned or shuffled images")
-    pieces = plan.task.pieces if isinstance(plan.task, Shuffled) else 1
-    return m.PretextClassifier(plan.encoder, replace(plan.objective, classes=plan.task.classes, pieces=pieces))
+    classes, pieces = plan.task.classes, plan.task.pieces
+    return m.PretextClassifier(plan.encoder, replace(plan.objective, classes=classes, pieces=pieces))
 
 
 SPECIAL: Mapping[type, Callable[[Plan], m.Method]] = {  # the others: core.methods.plain

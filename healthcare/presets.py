@@ -153,9 +153,8 @@ def mae(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, de
     by a linear probe, after 3.6 minutes; pneumoniamnist auroc .936 (.864) by kNN, .950 (.933) by a linear probe,
     after 2.6 minutes (docs/methods.md).
     """
-    as_they_are = m.MAEConfig(
-        norm_target=False
-    )  # at variance 1 each, the noise of empty patches counts as much as what is seen
+    # brought to variance 1 each, the noise of empty patches would count as much as what is seen
+    as_they_are = m.MAEConfig(norm_target=False)
     return Recipe("mae", as_they_are, _train(minutes, steps, seed, device), HiddenPatches(), TOKENS, batch=64)
 
 

@@ -150,6 +150,7 @@ class Turned:
     kind: Literal["turned"] = "turned"
     view: ViewConfig = UPRIGHT
     passes: ClassVar[float] = 1
+    pieces: ClassVar[int] = 1
 
     @property
     def classes(self) -> tuple[tuple[str, int], ...]:

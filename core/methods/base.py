@@ -54,12 +54,11 @@ class Method(nn.Module):
         the `index` of the batches."""
 
 
-def need(data: object, kind: type, method: str, *others: type) -> None:
+def need(data: object, kind: type, method: str) -> None:
     """Raise `UserError` where a pretext gives a method what it cannot eat."""
-    kinds = (kind, *others)
-    if not isinstance(data, kinds):
+    if not isinstance(data, kind):
         raise UserError(
-            f"{method} needs a pretext that gives {' or '.join(k.__name__ for k in kinds)}, this one gives {type(data).__name__}",
+            f"{method} needs a pretext that gives {kind.__name__}, this one gives {type(data).__name__}",
             where="method", mend="choose a pretext of the same family as the method",
         )  # fmt: skip
 

@@ -107,8 +107,8 @@ class PretextClassifier(Method):
         need(data, Pseudo, "puzzle")
         batch = cast(Pseudo, data).batch
         if not self.config.per_token:
-            features_ = self.encoder.embed(batch)
-            return features_, features_, None
+            pooled = self.encoder.embed(batch)
+            return pooled, pooled, None
         tokens = self.encoder(batch)
         return tokens.x, pool_tokens(tokens, cast(TokenEncoder, self.encoder).pool), tokens.pad
 

@@ -31,4 +31,6 @@ def test_what_is_no_domains_or_empty_is_refused_and_the_record_stays(tmp_path: P
         take(write(tmp_path / "bench" / "spech" / "results.json", ("fsdd", 0.9)), record.parent)
     with pytest.raises(UserError, match="no rows"):
         take(write(tmp_path / "bench" / "speech" / "results.json"), record.parent)
+    with pytest.raises(UserError, match="no results"):
+        take(tmp_path / "nowhere" / "speech" / "results.json", record.parent)
     assert record.read_bytes() == before
