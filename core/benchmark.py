@@ -101,11 +101,10 @@ def compare(
     module: str, names: Sequence[str], rounds: int, **settings: Any
 ) -> tuple[dict[str, Side], dict[str, Figures]]:
     """`rounds` rounds of each side, in turns, and one before them that is not counted; what each said at its end."""
-    paths = {"kornia": ROOT / ".peers" / "kornia"}
     sides: dict[str, Side] = {}
     try:
         for name in names:
-            sides[name] = Side(module, name, {**settings, "rounds": rounds + 1}, paths.get(name))
+            sides[name] = Side(module, name, {**settings, "rounds": rounds + 1}, installed(name))
         for number in range(rounds + 1):
             for name in names if number % 2 else reversed(names):
                 sides[name].round()
@@ -113,6 +112,12 @@ def compare(
     finally:
         for side in sides.values():
             side.stop()
+
+
+def installed(peer: str) -> Path | None:
+    """Where `make peers` put a peer that is no dependency; None where it did not."""
+    folder = ROOT / ".peers" / peer
+    return folder if folder.is_dir() else None
 
 
 def median(values: np.ndarray) -> Estimate:
@@ -130,7 +135,7 @@ def faster(sides: dict[str, Side], peer: str, per: str) -> Estimate:
 def augmentation() -> list[Row]:
     """Views a core-second: ours, lightly's transform, kornia on whole batches."""
     rows, names = [], ["ours", "lightly"]
-    if (ROOT / ".peers" / "kornia").is_dir():
+    if installed("kornia"):
         names.append("kornia")
     else:
         say("kornia is left out: it is not installed; `make peers` does that")

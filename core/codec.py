@@ -7,6 +7,7 @@ Numbers are standardised after an optional signed log; a missing number stays Na
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,14 @@ class Categories:
         text = _text(column)
         ids = pd.Index(self.values, dtype=object).get_indexer(pd.Index(text, dtype=object)).astype(np.int64)
         return np.where(text.isna(), MISSING, np.where(ids < 0, UNKNOWN, ids + FIRST))
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {value: i + FIRST for i, value in enumerate(self.values)}
+
+    def id(self, value: object) -> int:
+        """What `encode` gives of one value, without a table."""
+        return MISSING if is_missing(value) else self._ids.get(as_text(value), UNKNOWN)
 
     def decode(self, ids: ArrayLike) -> NDArray:
         """Values (N,) as text; the reserved ids read `<missing>`, `<unknown>`, `<masked>`."""
@@ -87,13 +96,23 @@ def from_json(data: dict) -> Codec:
     return Categories(tuple(data["values"])) if kind == "categories" else Scale(**data)
 
 
+def as_text(value: object) -> str:
+    """One value as text; 3 and 3.0 read the same, so that a column with gaps equals one without."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def is_missing(value: object) -> bool:
+    """None, NaN, NaT or NA."""
+    return value is None or bool(pd.isna(value))
+
+
 def _text(column: ArrayLike) -> pd.Series:
-    """Values as text, missing kept missing; 3 and 3.0 read the same, so that a column with gaps equals one without."""
-    series = pd.Series(column).reset_index(drop=True)
-    missing = series.isna()
-    if pd.api.types.is_float_dtype(series) and (series.dropna() % 1 == 0).all():
-        series = series.astype("Int64")
-    return series.astype(object).map(str).where(~missing, None)
+    """Values as text, missing kept missing; each by itself: what one reads like does not depend on the others of its column."""
+    codes, values = pd.factorize(pd.Series(column))  # type: ignore[call-overload]
+    table = np.array([*(as_text(v) for v in values), None], dtype=object)
+    return pd.Series(table[codes], dtype=object)
 
 
 def _signed_log(values: NDArray[np.float64], log: bool) -> NDArray[np.float64]:

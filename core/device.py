@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -14,6 +16,8 @@ from core.distributed import world
 from core.encoders.convnet import ConvNet
 from core.encoders.encoder import Stem, Trunk
 from core.errors import UserError
+
+T = TypeVar("T")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -50,6 +54,27 @@ def one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+def on_cores(work: Callable[[T], None], items: Sequence[T], device: torch.device | str = "cpu") -> None:
+    """`work` on every item, without gradients: on the CPU side by side, one item to each of torch's threads.
+
+    Threads that share one small operation wait for each other more than they work; those with an item of their own do not.
+    What `work` writes must not overlap from item to item.
+    """
+    threads = min(torch.get_num_threads(), len(items)) if torch.device(device).type == "cpu" else 1
+
+    @torch.inference_mode()  # is each thread's own
+    def one(item: T) -> None:
+        work(item)
+
+    if threads < 2:
+        for item in items:
+            one(item)
+        return
+    with one_thread(), ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(one, items):  # asks for the results, so that an error is raised
+            pass
 
 
 def channels_last(module: nn.Module) -> None:

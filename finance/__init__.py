@@ -1,6 +1,6 @@
 """Tacit for finance: encoders of card histories that learn without labels, and a score for payments.
 
-`from finance import TransactionEncoder, FraudScorer, read_transactions`. Names are imported when they are first used.
+`from finance import TransactionEncoder, FraudScorer, OnlineScorer, read_transactions`. Names are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ if getattr(core, "DISTRIBUTION", None) != "tacit":
 if TYPE_CHECKING:
     from finance.data import read as read_transactions
     from finance.estimators import FraudScorer, TransactionEncoder
+    from finance.online import OnlineScorer
 
 _WHERE = {
     "FraudScorer": ("finance.estimators", "FraudScorer"),
+    "OnlineScorer": ("finance.online", "OnlineScorer"),
     "TransactionEncoder": ("finance.estimators", "TransactionEncoder"),
     "read_transactions": ("finance.data", "read"),
 }
-__all__ = ["FraudScorer", "TransactionEncoder", "read_transactions"]
+__all__ = ["FraudScorer", "OnlineScorer", "TransactionEncoder", "read_transactions"]
 
 
 def __getattr__(name: str) -> Any:

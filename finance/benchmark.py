@@ -169,13 +169,21 @@ def smoke(out: Path, minutes: float, seed: int, device: str) -> list[Row]:
     )
 
 
+def speed(out: Path, minutes: float, seed: int, device: str) -> list[Row]:
+    """How fast payments are scored and networks trained; see finance.speed."""
+    from finance.speed import speed as measured
+
+    return measured(study().data, DATA, out, FDH_TEST.test)
+
+
 TESTS: dict[str, Callable[[Path, float, int, str], list[Row]]] = {
     "floors": floors,
     "label_free": label_free,
     "few_labels": few_labels,
     "smoke": smoke,
+    "speed": speed,
 }
-ONCE = ("floors", "smoke")  # the same for every seed
+ONCE = ("floors", "smoke", "speed")  # the same for every seed
 
 
 def bench(

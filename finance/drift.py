@@ -15,8 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.errors import UserError
-from finance.data import Transactions
-from finance.estimators import FraudScorer, TransactionEncoder
+from finance.estimators import Data, FraudScorer, TransactionEncoder, as_transactions
 
 BINS = 10
 MOVED, FAR = 0.1, 0.25
@@ -57,22 +56,51 @@ def of_classes(past: NDArray, present: NDArray) -> Stability:
     Raises:
         UserError: no value on one side.
     """
-    from scipy.stats import chi2
-
     n, m = len(past), len(present)
     if not n or not m:
         raise UserError("nothing to compare", where="drift", mend="choose days that have payments on both sides")
     place = np.unique(np.concatenate([past, present]), return_inverse=True)[1]
     count = int(place.max()) + 1
+    return _of_counts(*(np.bincount(x, minlength=count).astype(float) for x in (place[:n], place[n:])))
+
+
+def of_weekdays(past: NDArray[np.int64], present: NDArray[np.int64]) -> Stability:
+    """Of the days (N,) and (M,), since 1970, of payments: how many fall on an average Monday, Tuesday, … of each period.
+
+    A period need not be whole weeks: a weekday counts as often as it lies between the period's first day and its last, and one that a
+    period lacks is left out.
+
+    Raises:
+        UserError: no value on one side.
+    """
+    if not len(past) or not len(present):
+        raise UserError("nothing to compare", where="drift", mend="choose days that have payments on both sides")
+    counts, days = [], []
+    for side in (past, present):
+        counts.append(np.bincount((side + 3) % 7, minlength=7).astype(float))
+        days.append(np.bincount((np.arange(side.min(), side.max() + 1) + 3) % 7, minlength=7))
+    both = (days[0] > 0) & (days[1] > 0)
+    means = [c[both] / d[both] for c, d in zip(counts, days, strict=True)]
+    totals = [float(c[both].sum()) for c in counts]
+    return _of_counts(*(mean * total / max(mean.sum(), 1e-9) for mean, total in zip(means, totals, strict=True)))
+
+
+def _of_counts(past: NDArray[np.float64], present: NDArray[np.float64]) -> Stability:
+    """Of the payments in each bin (C,)."""
+    from scipy.stats import chi2
+
+    count, n, m = len(past), max(past.sum(), 1.0), max(present.sum(), 1.0)
+    if not count:
+        return Stability(0.0, 0.0)
     # half a payment in each bin: one that a side lacks makes the index large, not infinite
-    p, q = (np.bincount(x, minlength=count) + 0.5 for x in (place[:n], place[n:]))
+    p, q = past + 0.5, present + 0.5
     p, q = p / p.sum(), q / q.sum()
     psi = float(((q - p) * np.log(q / p)).sum())
     return Stability(psi, float(chi2.ppf(0.95, max(count - 1, 1)) * (1 / n + 1 / m)))
 
 
 def drift(
-    encoder: TransactionEncoder, data: Transactions, since: int, days: int = 28, scorer: FraudScorer | None = None
+    encoder: TransactionEncoder, data: Data, since: int, days: int = 28, scorer: FraudScorer | None = None
 ) -> pd.DataFrame:
     """Columns `column`, `psi`, `chance` and `verdict`, the farthest first: of each field as the encoder reads it, and of the score.
 
@@ -84,22 +112,25 @@ def drift(
     Raises:
         UserError: no payment on one of the sides.
     """
-    past, present = (data.day >= since - days) & (data.day < since), data.day >= since
+    table = as_transactions(data)
+    past, present = (table.day >= since - days) & (table.day < since), table.day >= since
     if not past.any() or not present.any():
         raise UserError(
             f"{int(past.sum())} payments in the {days} days before {np.datetime64(since, 'D')}, {int(present.sum())} from it on",
             where="--since", mend="choose a day inside the log",
         )  # fmt: skip
-    histories = encoder.codec_.encode(data)
+    encoded = encoder.encode(data)
+    histories = encoded.histories
     found: dict[str, Stability] = {}
     for field in encoder.codec_.fields:
         values = histories.to_table(histories.ragged.fields[field.name])
+        if field.name == "weekday":
+            found["weekday"] = of_weekdays(table.day[past], table.day[present])
+            continue
         compare = stability if field.kind == "numeric" else of_classes
         found[encoder.codec_.title(field.name)] = compare(values[past], values[present])
     if scorer is not None:
-        score = scorer.score_samples(data, past | present)
+        score = scorer.score_samples(encoded, past | present)
         found["score"] = stability(score[past], score[present])
-    table = pd.DataFrame(
-        [{"column": name, "psi": s.psi, "chance": s.chance, "verdict": s.verdict} for name, s in found.items()]
-    )
-    return table.sort_values("psi", ascending=False, kind="stable").reset_index(drop=True)
+    rows = [{"column": name, "psi": s.psi, "chance": s.chance, "verdict": s.verdict} for name, s in found.items()]
+    return pd.DataFrame(rows).sort_values("psi", ascending=False, kind="stable").reset_index(drop=True)

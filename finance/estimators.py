@@ -8,6 +8,7 @@ scores = FraudScorer(encoder).score_samples("folder")   # (N,), higher = strange
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -19,20 +20,35 @@ from torch import nn
 
 from core.batches import Ragged, SequenceBatches
 from core.config import from_dict, to_dict
+from core.device import on_cores
 from core.encoders import FieldStem, TokenEncoder
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
 from core.tokens import Batch, to_device
 from finance.data import Transactions, read
 from finance.encoders import event_encoder
-from finance.histories import EventCodec, Windows
+from finance.histories import EventCodec, Histories, Windows
 from finance.methods import WITH_HEADS, Plan, build
 from finance.presets import Recipe
 from finance.scoring import and_past, surprise, with_past
 from finance.split import default_split
 
-Data = str | Path | Transactions
-EMBED_STRIDE = 32  # events embedded by one window: longer ones are faster and see a shorter past
+
+@dataclass(frozen=True)
+class Encoded:
+    """A table and its histories, so that whoever asks an encoder for several things of it encodes it once."""
+
+    table: Transactions
+    histories: Histories
+    codec: EventCodec
+
+
+Data = str | Path | Transactions | Encoded
+
+
+def embed_stride(context: int) -> int:
+    """Events embedded by one window of `context`: more are faster, and see a shorter past."""
+    return min(32, max(1, context // 2))
 
 
 class TransactionEncoder(PretrainedEncoder):
@@ -99,17 +115,28 @@ class TransactionEncoder(PretrainedEncoder):
         self.trained_on_ |= {"steps": self.history_.steps, "minutes": round(self.history_.seconds / 60, 2)}
         return self
 
+    def encode(self, data: Data) -> Encoded:
+        """The data with its histories, which every method that reads data takes in its place.
+
+        Raises:
+            UserError: unreadable data, or a column that the encoder was fitted on is missing.
+        """
+        self._check_fitted()
+        if isinstance(data, Encoded) and data.codec is self.codec_:
+            return data
+        table = as_transactions(data)
+        return Encoded(table, self.codec_.encode(table), self.codec_)
+
     def transform(self, data: Data, rows: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
         """State after each payment (N, D), in the table's order, from that payment and earlier ones of the card alone.
 
         Args:
             rows: (N,) which payments to embed; the others stay nan.
         """
-        self._check_fitted()
-        table = as_transactions(data)
-        histories = self.codec_.encode(table)
-        wanted = np.ones(len(table), bool) if rows is None else rows
-        states = self._states(histories.ragged, histories.from_table(wanted))
+        encoded = self.encode(data)
+        histories = encoded.histories
+        wanted = np.ones(len(encoded.table), bool) if rows is None else rows
+        states = self.states(histories.ragged, histories.from_table(wanted))
         states[~histories.from_table(wanted)] = np.nan
         return histories.to_table(states)
 
@@ -125,18 +152,24 @@ class TransactionEncoder(PretrainedEncoder):
         """Where the weights are."""
         return str(next(self.encoder_.parameters()).device)
 
-    @torch.no_grad()
-    def _states(self, ragged: Ragged, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def states(
+        self, ragged: Ragged, wanted: NDArray[np.bool_], begun: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """State after each wanted event (N, D); `begun` as in finance.histories.Windows.over."""
         self.encoder_.eval()
         device = self.device
-        windows = Windows.over(ragged, wanted, self.recipe_.shape.context, EMBED_STRIDE)
+        context = self.recipe_.shape.context
+        windows = Windows.over(ragged, wanted, context, embed_stride(context), begun)
         states = np.full((int(ragged.offsets[-1]), self.encoder_.dim), np.nan, dtype=np.float32)
-        for at in windows.by_length(128):
+
+        def one(part: tuple[NDArray[np.int64], int]) -> None:
+            at, begin = part
             batch, event = windows.batch(ragged, at)
-            hidden = self.encoder_(to_device(batch, device)).x
-            place = np.arange(event.shape[1])[None]
-            scored = (place >= (windows.length - windows.scored)[at][:, None]) & (event >= 0)
-            states[event[scored]] = hidden[torch.from_numpy(scored).to(device)].float().cpu().numpy()
+            batch, event = to_device(batch, device), event[:, begin:]
+            hidden = self.encoder_.trunk.tail(self.encoder_.stem(batch), begin)
+            states[event[event >= 0]] = hidden[~batch["pad"][:, begin:]].float().cpu().numpy()
+
+        on_cores(one, windows.batches(128), device)
         return states
 
     def example(self) -> Batch:
@@ -200,10 +233,10 @@ class FraudScorer(OutlierMixin, BaseEstimator):
     def parts(self, data: Data, rows: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """(N, 3): the score, the payment's own surprise, and the mean surprise of the card's past payments."""
         encoder, heads = self.fitted()
-        score, table = encoder.recipe_.score, as_transactions(data)
-        histories = encoder.codec_.encode(table)
+        score, encoded = encoder.recipe_.score, encoder.encode(data)
+        histories = encoded.histories
         offsets = histories.ragged.offsets
-        wanted = histories.from_table(np.ones(len(table), bool) if rows is None else rows)
+        wanted = histories.from_table(np.ones(len(encoded.table), bool) if rows is None else rows)
         own = surprise(
             encoder.encoder_,
             heads,
@@ -224,9 +257,9 @@ class FraudScorer(OutlierMixin, BaseEstimator):
         All fields of an event are hidden at once: each is judged by the card's older history, not by the others.
         """
         encoder, heads = self.fitted()
-        table = as_transactions(data)
-        histories = encoder.codec_.encode(table)
-        wanted = histories.from_table(np.ones(len(table), bool) if rows is None else rows)
+        encoded = encoder.encode(data)
+        histories = encoded.histories
+        wanted = histories.from_table(np.ones(len(encoded.table), bool) if rows is None else rows)
         found = surprise(
             encoder.encoder_,
             heads,
@@ -251,4 +284,6 @@ class FraudScorer(OutlierMixin, BaseEstimator):
 
 def as_transactions(data: Data) -> Transactions:
     """Transactions, read where a path or name is given; labels may be absent."""
+    if isinstance(data, Encoded):
+        return data.table
     return data if isinstance(data, Transactions) else read(data, labels=False)

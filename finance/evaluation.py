@@ -136,9 +136,10 @@ class Representation:
     def of(cls, encoder: TransactionEncoder, study: Study) -> Representation:
         """States of training and test rows, and the label-free score with its two parts where the method gives one."""
         use = study.rows.train | study.rows.test
-        state = encoder.transform(study.data, use)
+        encoded = encoder.encode(study.data)
+        state = encoder.transform(encoded, use)
         scored = encoder.recipe_.method == "masked"
-        return cls(state, FraudScorer(encoder).parts(study.data, use) if scored else np.zeros((len(state), 0)))
+        return cls(state, FraudScorer(encoder).parts(encoded, use) if scored else np.zeros((len(state), 0)))
 
     def beside(self, features: Array) -> Array:
         """(N, F + D + 3)."""

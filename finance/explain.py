@@ -8,6 +8,7 @@ of a payment can be ranked by it, whatever their kind.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import cast
 
 import numpy as np
@@ -16,12 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.codec import FIRST, MISSING, Categories, Scale
+from core.codec import FIRST, MISSING, UNKNOWN, Categories, Scale, as_text
 from core.encoders import FieldStem, TokenEncoder
 from core.heads import CategoricalHead, MixtureHead
 from core.tokens import to_device
-from finance.data import Transactions
-from finance.estimators import FraudScorer
+from finance.estimators import Data, Encoded, FraudScorer
 from finance.histories import EventCodec, Histories, Windows
 
 COLUMNS = ("row", "field", "seen", "expected", "surprise")
@@ -29,7 +29,7 @@ RANGE = (0.05, 0.95)  # between which most of what was expected lies
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
-def explain(scorer: FraudScorer, data: Transactions, rows: NDArray[np.bool_], batch_size: int = 32) -> pd.DataFrame:
+def explain(scorer: FraudScorer, data: Data, rows: NDArray[np.bool_], batch_size: int = 32) -> pd.DataFrame:
     """Columns `row`, `field`, `seen`, `expected` and `surprise` in nats: of each payment its fields, the oddest first.
 
     Args:
@@ -37,16 +37,17 @@ def explain(scorer: FraudScorer, data: Transactions, rows: NDArray[np.bool_], ba
         batch_size: payments at once.
     """
     encoder, heads = scorer.fitted()
-    histories = encoder.codec_.encode(data)
+    encoded = encoder.encode(data)
+    histories = encoded.histories
     events = np.flatnonzero(histories.from_table(rows))
     windows = _ending_at(events, histories, encoder.recipe_.shape.context)
     parts = [
-        _batch(encoder.encoder_, heads, encoder.codec_, histories, windows, at, encoder.device)
+        _batch(encoder.encoder_, heads, encoded, windows, at, encoder.device)
         for at in np.array_split(np.arange(len(events)), max(1, math.ceil(len(events) / batch_size)))
         if len(at)
     ]
     found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["event", *COLUMNS[1:]])
-    found["row"] = data.frame["row"].to_numpy()[histories.rows[found["event"].astype(int)]]
+    found["row"] = encoded.table.frame["row"].to_numpy()[histories.rows[found["event"].astype(int)]]
     ordered = found.sort_values(["row", "surprise"], ascending=[True, False], kind="stable")
     return ordered[list(COLUMNS)].reset_index(drop=True)
 
@@ -59,77 +60,96 @@ def _ending_at(events: NDArray[np.int64], histories: Histories, context: int) ->
     return Windows(start, events + 1 - start, np.ones_like(start))
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def _batch(
-    encoder: TokenEncoder, heads: nn.ModuleDict, codec: EventCodec, histories: Histories, windows: Windows,
-    at: NDArray[np.int64], device: str,
-) -> pd.DataFrame:  # fmt: skip
+    encoder: TokenEncoder, heads: nn.ModuleDict, encoded: Encoded, windows: Windows, at: NDArray[np.int64], device: str
+) -> pd.DataFrame:
     """The fields of some payments, in the columns of `explain` but for `row`, in whose place stands `event`."""
     encoder.to(device).eval()
     heads.to(device).eval()
-    batch, event = windows.batch(histories.ragged, at)
+    batch, event = windows.batch(encoded.histories.ragged, at)
     batch = to_device(batch, device)
     last = torch.from_numpy(windows.length[at] - 1).to(device)
     rows = torch.arange(len(at), device=device)
     hidden_place = torch.zeros_like(batch["pad"])
     hidden_place[rows, last] = True
-    names = [field.name for field in cast(FieldStem, encoder.stem).fields]
+    windowed = [part[: length - 1] for part, length in zip(event, windows.length[at], strict=True)]
+    explained = event[np.arange(len(at)), windows.length[at] - 1]
     parts = []
-    for name in names:  # as many passes as fields: what is hidden differs
+    for name in [
+        field.name for field in cast(FieldStem, encoder.stem).fields
+    ]:  # as many passes as fields: what is hidden differs
         state = encoder.trunk(encoder.stem(batch, {name: hidden_place})).x[rows, last]  # (B, D)
-        value = batch[name][rows, last]
-        surprise, expected = _judged(cast(MixtureHead | CategoricalHead, heads[name]), codec, name, state, value)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "event": event[np.arange(len(at)), windows.length[at] - 1],
-                    "field": codec.title(name),
-                    "seen": [_said(codec, name, v) for v in value.tolist()],
-                    "expected": expected,
-                    "surprise": surprise.cpu().numpy().astype(np.float64),
-                }
-            )
-        )
+        value, head = batch[name][rows, last], heads[name]
+        if isinstance(head, MixtureHead):
+            surprise, expected = _number(head, encoded.codec, name, state, value)
+            seen = [_said(encoded.codec, name, v) for v in value.tolist()]
+        else:
+            surprise, likely, share = _category(cast(CategoricalHead, head), state, value)
+            words = [_named(encoded, name, v, earlier) for v, earlier in zip(likely, windowed, strict=True)]
+            expected = [
+                f"{word} ({', '.join([f'{p:.0%}', *notes])})" for (word, notes), p in zip(words, share, strict=True)
+            ]
+            words = [_named(encoded, name, v, explained[i : i + 1]) for i, v in enumerate(value.tolist())]
+            seen = [f"{word} ({', '.join(notes)})" if notes else word for word, notes in words]
+        columns = {"event": explained, "field": encoded.codec.title(name), "seen": seen, "expected": expected}
+        parts.append(pd.DataFrame({**columns, "surprise": surprise.cpu().numpy().astype(np.float64)}))
     return pd.concat(parts, ignore_index=True)
 
 
-def _judged(
-    head: MixtureHead | CategoricalHead, codec: EventCodec, name: str, state: Tensor, value: Tensor
-) -> tuple[Tensor, list[str]]:
+def _number(head: MixtureHead, codec: EventCodec, name: str, state: Tensor, value: Tensor) -> tuple[Tensor, list[str]]:
     """Surprise (B,), 0 where the value is missing, and in words what was expected."""
-    if isinstance(head, MixtureHead):
-        known = ~torch.isnan(value)
-        above = head.log_survival(state, value.nan_to_num()).exp()
-        tail = 2 * torch.minimum(above, 1 - above)
-        low, middle, high = (head.quantile(state, share).tolist() for share in (RANGE[0], 0.5, RANGE[1]))
-        said = [
-            f"about {_said(codec, name, b)} ({_said(codec, name, a)} to {_said(codec, name, c)})"
-            for a, b, c in zip(low, middle, high, strict=True)
-        ]
-        return torch.where(known, -tail.clamp(1e-30, 1).log(), 0.0), said
+    above = head.log_survival(state, value.nan_to_num()).exp()
+    tail = 2 * torch.minimum(above, 1 - above)
+    low, middle, high = (head.quantile(state, share).tolist() for share in (RANGE[0], 0.5, RANGE[1]))
+    said = [
+        f"about {_said(codec, name, b)} ({_said(codec, name, a)} to {_said(codec, name, c)})"
+        for a, b, c in zip(low, middle, high, strict=True)
+    ]
+    return torch.where(torch.isnan(value), 0.0, -tail.clamp(1e-30, 1).log()), said
+
+
+def _category(head: CategoricalHead, state: Tensor, value: Tensor) -> tuple[Tensor, list[int], list[float]]:
+    """Surprise (B,), 0 where the value is missing; the likeliest id of each payment, and its probability."""
     chance = head.log_probs(state).exp()  # (B, size)
     chance = chance / chance.sum(1, keepdim=True)
     own = chance.gather(1, value[:, None])
     odder = torch.where(chance <= own, chance, 0.0).sum(1)
     likely = chance[:, FIRST:].argmax(1) + FIRST
     share = chance.gather(1, likely[:, None])[:, 0]
-    said = [f"{_said(codec, name, v)} ({s:.0%})" for v, s in zip(likely.tolist(), share.tolist(), strict=True)]
-    return torch.where(value != MISSING, -odder.clamp(1e-30, 1).log(), 0.0), said
+    surprise = torch.where(value != MISSING, -odder.clamp(1e-30, 1).log(), 0.0)
+    return surprise, likely.tolist(), share.tolist()
 
 
 def _said(codec: EventCodec, name: str, value: float) -> str:
-    """A field's value in words."""
+    """A number in words."""
+    if math.isnan(value):
+        return "missing"
+    number = float(cast(Scale, codec.columns[name]).decode(value))
+    return _duration(number) if name == "gap" else f"{number:.4g}"
+
+
+def _named(encoded: Encoded, name: str, value: int, events: NDArray[np.int64]) -> tuple[str, list[str]]:
+    """A category in words, and what has to be said about it.
+
+    Hashed values have no names of their own, and unknown ones are not in the vocabulary: both are called what they are called in the
+    data, most often among those `events` that have that id.
+    """
     if name in ("hour", "weekday"):
-        return f"{int(value) - FIRST} h" if name == "hour" else DAYS[int(value) - FIRST]
-    column = codec.columns[name]
-    if isinstance(column, Scale):
-        if math.isnan(value):
-            return "missing"
-        number = float(column.decode(value))
-        return _duration(number) if name == "gap" else f"{number:.4g}"
-    if isinstance(column, Categories):
-        return str(column.decode([int(value)])[0])
-    return f"bucket {int(value) - FIRST}" if value >= FIRST else "missing"
+        return f"{value - FIRST} h" if name == "hour" else DAYS[value - FIRST], []
+    if value == MISSING:
+        return "missing", []
+    codec = encoded.codec.columns[name]
+    if isinstance(codec, Categories) and value != UNKNOWN:
+        return str(codec.decode([value])[0]), []
+    events = events[encoded.histories.ragged.fields[name][events] == value]
+    found = Counter(
+        as_text(v) for v in encoded.table.frame[encoded.codec.title(name)].iloc[encoded.histories.rows[events]]
+    )
+    note = "unknown" if isinstance(codec, Categories) else "hashed"
+    if found:
+        return found.most_common(1)[0][0], [note]
+    return "a value that the card has not had", [note] if note == "unknown" else [f"{note}, bucket {value - FIRST}"]
 
 
 def _duration(seconds: float) -> str:

@@ -6,7 +6,9 @@ schema's categorical and numeric columns. Codecs are fitted on days before the t
 
 from __future__ import annotations
 
+import math
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +17,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.batches import Ragged
-from core.codec import FIRST, MISSING, Categories, Codec, Scale, from_json
+from core.codec import FIRST, MISSING, Categories, Codec, Scale, as_text, from_json, is_missing
 from core.encoders import Field
 from core.errors import UserError
 from core.tokens import Batch
 from finance.data import DAY, Schema, Transactions
 
 GAP_LIMIT = 365 * DAY
+OWN = ("hour", "weekday", "amount", "gap")  # fields that every log has
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,15 @@ class Hashed:
     def encode(self, column: object) -> NDArray[np.int64]:
         """Ids (N,): 0 where missing, else 3 + CRC-32 of the text modulo the buckets, equal on every machine."""
         codes, values = pd.factorize(pd.Series(column))  # type: ignore[call-overload]
-        ids = np.array([zlib.crc32(_as_text(v).encode()) % self.buckets + FIRST for v in values], dtype=np.int64)
+        ids = np.array([self.id(v) for v in values], dtype=np.int64)
         return np.where(codes < 0, MISSING, ids[codes] if len(ids) else MISSING)
+
+    def id(self, value: object) -> int:
+        """What `encode` gives of one value, without a table."""
+        return MISSING if is_missing(value) else zlib.crc32(as_text(value).encode()) % self.buckets + FIRST
 
     def json(self) -> dict[str, Any]:
         return {"kind": "hashed", "buckets": self.buckets}
-
-
-def _as_text(value: object) -> str:
-    """3 and 3.0 read the same, so that a column with gaps equals one without."""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,11 @@ class EventCodec:
             return self.schema.numeric[int(key[6:])]
         return self.schema.amount if key == "amount" else key
 
-    def encode(self, data: Transactions) -> Histories:
+    def encode(self, data: Transactions, before: NDArray[np.float64] | None = None) -> Histories:
         """Sequences by card, in time order, ties in the table's order.
+
+        Args:
+            before: (C,) when each card paid last before this table, seconds since 1970; nan where it did not. None: no card did.
 
         Raises:
             UserError: a column that the codec was fitted on is missing.
@@ -110,10 +113,10 @@ class EventCodec:
                 )
         order = np.argsort(data.card, kind="stable")
         values: dict[str, NDArray] = {
-            "hour": data.time % DAY // 3600 + FIRST,
-            "weekday": (data.day + 3) % 7 + FIRST,
+            "hour": hour_of(data.time),
+            "weekday": weekday_of(data.time),
             "amount": self.columns["amount"].encode(data.amount),
-            "gap": self.columns["gap"].encode(_gap(data)),
+            "gap": self.columns["gap"].encode(_gap(data, before)),
         }
         for i, name in enumerate(self.schema.categorical):
             values[f"category{i}"] = self.columns[f"category{i}"].encode(data.frame[name])
@@ -122,6 +125,31 @@ class EventCodec:
         counts = np.bincount(data.card, minlength=int(data.card.max()) + 1 if len(data) else 0)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return Histories(Ragged({k: np.ascontiguousarray(v[order]) for k, v in values.items()}, offsets), order)
+
+    def encode_one(
+        self, time: int, amount: float, before: int | None, others: Mapping[str, object]
+    ) -> dict[str, float]:
+        """One payment's fields, as `encode` gives them of a table.
+
+        Args:
+            time, before: of it and of the card's payment before, seconds since 1970.
+            others: values of the schema's categorical and numeric columns by the column's name.
+        """
+        gap = math.nan if before is None else float(min(time - before, GAP_LIMIT))
+        given = {
+            "amount": amount,
+            "gap": gap,
+            **{key: others[self.title(key)] for key in self.columns if key not in OWN},
+        }
+        made: dict[str, float] = {"hour": hour_of(time), "weekday": weekday_of(time)}
+        for key, value in given.items():
+            codec = self.columns[key]
+            made[key] = (
+                float(codec.encode(np.array([value], dtype=np.float64))[0])
+                if isinstance(codec, Scale)
+                else codec.id(value)
+            )
+        return made
 
     def json(self) -> dict[str, Any]:
         return {"schema": self.schema.json(), "columns": {k: c.json() for k, c in self.columns.items()}}
@@ -174,16 +202,35 @@ class Windows:
         return len(self.start)
 
     @classmethod
-    def over(cls, ragged: Ragged, wanted: NDArray[np.bool_], context: int, stride: int) -> Windows:
+    def over(
+        cls,
+        ragged: Ragged,
+        wanted: NDArray[np.bool_],
+        context: int,
+        stride: int,
+        begun: NDArray[np.int64] | None = None,
+    ) -> Windows:
         """Windows of at most `context` events, so that every wanted event (N,) is among the last `stride` of exactly one.
 
         They end at every `stride`-th event of a card, counted from its first: what an event is shown does not depend on
-        events after it.
+        events after it, nor on where a table that holds only the end of its history begins.
+
+        Args:
+            begun: (C,) events of each card that came before those in `ragged`; None: none did.
+
+        Raises:
+            UserError: more events to score than a window holds.
         """
+        if not 0 < stride <= context:
+            raise UserError(
+                f"{stride} events to score do not fit into windows of {context}", where="score.stride",
+                mend="use a stride of at most shape.context",
+            )  # fmt: skip
         n = int(ragged.offsets[-1])
         first = np.repeat(ragged.offsets[:-1], ragged.lengths)  # (N,) the card's first event
         last = np.repeat(ragged.offsets[1:], ragged.lengths)
-        chunk = first + (np.arange(n) - first) // stride * stride
+        earlier = 0 if begun is None else np.repeat(begun, ragged.lengths)
+        chunk = np.arange(n) - (np.arange(n) - first + earlier) % stride
         begin = np.unique(chunk[wanted])  # (W,) first event of each chunk that holds a wanted one
         end = np.minimum(begin + stride, last[begin])
         start = np.maximum(first[begin], begin + stride - context)
@@ -203,13 +250,35 @@ class Windows:
             batch[name] = torch.from_numpy(taken)
         return {**batch, "pad": torch.from_numpy(pad), "index": torch.from_numpy(at)}, np.where(pad, -1, event)
 
-    def by_length(self, size: int) -> list[NDArray[np.int64]]:
-        """Window numbers in batches of like length."""
-        order = np.argsort(self.length, kind="stable")
-        return [order[i : i + size] for i in range(0, len(order), size)]
+    def batches(self, size: int) -> list[tuple[NDArray[np.int64], int]]:
+        """Window numbers in batches of at most `size`, each with the place at which the scored events of all its windows begin.
+
+        So the past of no window is padded, and what is scored lies at the end of the batch.
+        """
+        begin = self.length - self.scored
+        order = np.lexsort((self.length, begin))
+        edges = np.flatnonzero(np.diff(begin[order])) + 1
+        return [
+            (part[i : i + size], int(begin[part[0]]))
+            for part in np.split(order, edges)
+            for i in range(0, len(part), size)
+        ]
 
 
-def _gap(data: Transactions) -> NDArray[np.float64]:
+def hour_of(time: Any) -> Any:
+    """Id of the hour of day, of seconds since 1970."""
+    return time % DAY // 3600 + FIRST
+
+
+def weekday_of(time: Any) -> Any:
+    """Id of the weekday, Monday first, of seconds since 1970."""
+    return (time // DAY + 3) % 7 + FIRST
+
+
+def _gap(data: Transactions, before: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """Seconds since the card's previous event (N,), at most a year; nan for its first."""
-    gap = pd.Series(data.time).groupby(data.card).diff().to_numpy(dtype=np.float64)
+    gap = pd.Series(data.time).groupby(data.card).diff().to_numpy(dtype=np.float64, copy=True)
+    if before is not None:
+        cards, first = np.unique(data.card, return_index=True)
+        gap[first] = data.time[first] - before[cards]
     return np.minimum(gap, GAP_LIMIT)

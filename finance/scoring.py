@@ -7,6 +7,7 @@ are used.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.batches import Ragged
+from core.device import on_cores
 from core.encoders import FieldStem, TokenEncoder
 from core.heads import Head, MixtureHead
 from core.tokens import to_device
@@ -29,16 +31,16 @@ class Score:
     Attributes:
         horizon: this many amounts before an event are hidden at least, and up to `horizon + stride - 1`; of a card with a
             history shorter than twice that, the newer half.
-        stride: events scored by one window.
+        stride: events scored by one window. Half of it takes twice the time: on three weeks of fdh_simulated a horizon of 30 and a
+            stride of 20 have .003 more average precision, and auroc of scenarios 1 and 3 within .0005.
         memory: past events whose mean surprise is added.
     """
 
-    horizon: int = 30
-    stride: int = 20
+    horizon: int = 20
+    stride: int = 40
     memory: int = 10
 
 
-@torch.no_grad()
 def surprise(
     encoder: TokenEncoder,
     heads: nn.ModuleDict,
@@ -47,6 +49,7 @@ def surprise(
     context: int,
     score: Score,
     *,
+    begun: NDArray[np.int64] | None = None,
     all_fields: bool = False,
     device: str = "cpu",
     batch_size: int = 128,
@@ -55,6 +58,7 @@ def surprise(
 
     Args:
         wanted: (N,) events to score.
+        begun: (C,) events of each card before those in `ragged`; see Windows.over.
         all_fields: hide and score every field of the scored events, not the amount alone.
 
     Returns:
@@ -62,32 +66,39 @@ def surprise(
     """
     encoder.to(device).eval()
     heads.to(device).eval()
-    windows = Windows.over(ragged, wanted, context, score.stride)
+    windows = Windows.over(ragged, wanted, context, score.stride, begun)
     names = [f.name for f in cast(FieldStem, encoder.stem).fields if all_fields or f.name == "amount"]
     out = {name: np.full(int(ragged.offsets[-1]), np.nan) for name in names}
-    for at in windows.by_length(batch_size):
+
+    def one(part: tuple[NDArray[np.int64], int]) -> None:
+        at, begin = part
         batch, event = windows.batch(ragged, at)
         batch = to_device(batch, device)
-        length, scored = (torch.from_numpy(v[at]).to(device)[:, None] for v in (windows.length, windows.scored))
-        place = torch.arange(batch["pad"].shape[1], device=device)[None]
-        valid = ~batch["pad"]
-        last = (place >= length - scored) & valid
-        # counted from the first scored event: how many come after it must not matter
-        begin = length - scored
-        older = begin - torch.minimum(torch.full_like(begin, score.horizon), (begin + 1) // 2)
-        mask = {"amount": (place >= older) & valid}
-        if all_fields:
-            mask |= {name: last for name in names if name != "amount"}
-        hidden = encoder.trunk(encoder.stem(batch, mask)).x[last]  # (M, D)
-        events = event[last.cpu().numpy()]
+        scored = ~batch["pad"][:, begin:]
+        hidden = encoder.trunk.tail(encoder.stem(batch, hide(batch["pad"], begin, score, names)), begin)[
+            scored
+        ]  # (M, D)
+        events = event[:, begin:][event[:, begin:] >= 0]
         for name in names:
-            out[name][events] = _nats(cast(Head, heads[name]), hidden, batch[name][last]).cpu().numpy()
+            value = batch[name][:, begin:][scored]
+            out[name][events] = nats(cast(Head, heads[name]), hidden, value).cpu().numpy()
+
+    on_cores(one, windows.batches(batch_size), device)
     for values in out.values():
         values[~wanted] = np.nan
     return out
 
 
-def _nats(head: Head, hidden: Tensor, value: Tensor) -> Tensor:
+def hide(pad: Tensor, begin: int, score: Score, names: Sequence[str]) -> dict[str, Tensor]:
+    """What of windows (B, T), whose scored events begin at one place, is hidden: amounts from some earlier events on, the other
+    named fields from the first scored one on."""
+    place = torch.arange(pad.shape[1], device=pad.device)
+    # counted from the first scored event: how many come after it must not matter
+    older = begin - min(score.horizon, (begin + 1) // 2)
+    return {name: (place >= (older if name == "amount" else begin)) & ~pad for name in names}
+
+
+def nats(head: Head, hidden: Tensor, value: Tensor) -> Tensor:
     """Surprise (M,); 0 where the value is missing: nothing was said, nothing is odd."""
     if isinstance(head, MixtureHead):
         known = ~torch.isnan(value)

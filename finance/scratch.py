@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from core.tokens import Batch
 from core.training import train
 from finance.data import Transactions
 from finance.encoders import event_encoder
-from finance.estimators import EMBED_STRIDE, TransactionEncoder
+from finance.estimators import TransactionEncoder, embed_stride
 from finance.histories import Windows
 from finance.metrics import average_precision
 
@@ -84,7 +85,7 @@ def _fit(
 ) -> EventClassifier:
     """Train on windows that end at labelled events."""
     shape, recipe = encoder.recipe_.shape, encoder.recipe_
-    windows = Windows.over(ragged, label >= 0, shape.context, EMBED_STRIDE)
+    windows = Windows.over(ragged, label >= 0, shape.context, embed_stride(shape.context))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = EventClassifier(event_encoder(encoder.codec_, shape))
@@ -106,14 +107,13 @@ def _fit(
 def _scores(
     network: EventClassifier, encoder: TransactionEncoder, ragged, wanted: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    windows = Windows.over(ragged, wanted, encoder.recipe_.shape.context, EMBED_STRIDE)
+    windows = Windows.over(ragged, wanted, encoder.recipe_.shape.context, embed_stride(encoder.recipe_.shape.context))
     out = np.full(len(wanted), np.nan)
-    for at in windows.by_length(128):
+    for at, begin in windows.batches(128):
         batch, event = windows.batch(ragged, at)
-        logits = network.head(network.encoder(batch).x)
-        here = event >= 0
-        here &= wanted[np.where(here, event, 0)] & (
-            np.arange(event.shape[1])[None] >= (windows.length - windows.scored)[at][:, None]
-        )
-        out[event[here]] = (logits[..., 1] - logits[..., 0]).numpy()[here]
+        encoded = cast(TokenEncoder, network.encoder)
+        logits = network.head(encoded.trunk.tail(encoded.stem(batch), begin)).numpy()
+        event = event[:, begin:]
+        here = (event >= 0) & wanted[event]
+        out[event[here]] = (logits[..., 1] - logits[..., 0])[here]
     return out

@@ -31,11 +31,12 @@ def score_table(
     """
     wanted = np.ones(len(data), bool) if since is None else on_or_after(data, since)
     table = _keys(data, pseudonymise)
-    parts = scorer.parts(data, wanted)
+    encoded = scorer.fitted()[0].encode(data)
+    parts = scorer.parts(encoded, wanted)
     table["score"], table["card's past"] = parts[:, 0], parts[:, 2]
     if alert is not None:
         table["alert"] = parts[:, 0] >= alert
-    for name, values in scorer.reasons(data, wanted).items():
+    for name, values in scorer.reasons(encoded, wanted).items():
         table[f"why: {name}"] = values
     return table[wanted].sort_values("row").reset_index(drop=True)
 

@@ -102,11 +102,12 @@ class Explain:
         encoder, _ = scorer.fitted()
         table = load(self.data, self.schema, labels=False)
         wanted = on_or_after(table, encoder.until_ if self.since is None else day_of(self.since))
-        score = np.where(wanted, scorer.score_samples(table, wanted), -np.inf)
+        encoded = encoder.encode(table)
+        score = np.where(wanted, scorer.score_samples(encoded, wanted), -np.inf)
         highest = np.argsort(-score, kind="stable")[: min(self.top, int(wanted.sum()))]
         chosen = np.zeros(len(table), bool)
         chosen[highest] = True
-        found = explain(scorer, table, chosen)
+        found = explain(scorer, encoded, chosen)
         for at in highest:
             row = int(table.frame["row"].iloc[at])
             print(f"row {row}, score {score[at]:.2f}")

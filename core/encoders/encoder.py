@@ -65,6 +65,10 @@ class Trunk(nn.Module):
     def layers(self, tokens: Tokens) -> list[Tensor]:
         raise TypeError(f"{type(self).__name__} must define layers")
 
+    def tail(self, tokens: Tokens, begin: int) -> Tensor:
+        """What `forward` gives of the tokens from place `begin` on, (B, T - begin, D): a trunk may leave out work for the others."""
+        return self(tokens).x[:, begin:]
+
 
 def pool_tokens(tokens: Tokens, pool: Pool) -> Tensor:
     """One vector a row: (B, D), or (B, 2D) for `mean_max`. Padding takes no part; a row of padding alone gives zeros.

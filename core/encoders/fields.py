@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.codec import MASKED
@@ -13,6 +14,8 @@ from core.encoders.encoder import Stem
 from core.errors import UserError
 from core.heads import LinearHead, MixtureHead
 from core.tokens import Batch, Tokens
+
+PADDED = 0.2  # share of padding from which on it is left out
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,23 @@ class NumberEmbedding(nn.Module):
 
     def forward(self, value: Tensor, mask: Tensor | None) -> Tensor:
         missing = torch.isnan(value)
-        hidden = missing if mask is None else missing | mask
-        known = value.masked_fill(hidden, 0.0)[..., None]
-        angle = known * self.rate
-        x = self.linear(torch.cat([known, angle.sin(), angle.cos()], -1))
-        state = torch.zeros_like(hidden, dtype=torch.long) if mask is None else mask.long()
-        return torch.where(hidden[..., None], self.state(state), x)
+        masked = torch.zeros_like(missing) if mask is None else mask
+        hidden = missing | masked
+        value = value.masked_fill(hidden, 0.0)[..., None]
+        angle = value * self.rate
+        # one product for all three states: what a hidden number is looks up its row by ones and zeros
+        state = torch.stack([~hidden, missing & ~masked, masked], -1).to(value.dtype)
+        given = torch.cat([value, angle.sin(), angle.cos() * state[..., :1], state], -1)
+        weight = torch.cat([self.linear.weight, self.linear.bias[:, None], self.state.weight.T], 1)
+        return F.linear(given, weight)
+
+
+def _real(pad: Tensor | None) -> Tensor | None:
+    """Where the events of a batch that is largely padding stand in it, flattened (N,), so that padding costs nothing; None where all
+    places are embedded: little padding, a graph of fixed shapes, or a device that is not the CPU."""
+    if pad is None or pad.device.type != "cpu" or torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return None
+    return (~pad).flatten().nonzero()[:, 0] if pad.float().mean() > PADDED else None
 
 
 class FieldStem(Stem):
@@ -80,17 +94,24 @@ class FieldStem(Stem):
         return batch[self.fields[0].name].shape[1], batch.get("pad")
 
     def forward(self, batch: Batch, mask: dict[str, Tensor] | None = None) -> Tokens:
-        mask = mask or {}
+        mask, pad = mask or {}, batch.get("pad")
+        place = _real(pad)
         total = 0
         for field in self.fields:
             value, hidden = batch[field.name], mask.get(field.name)
+            if place is not None:
+                value = value.flatten().index_select(0, place)
+                hidden = None if hidden is None else hidden.flatten().index_select(0, place)
             if field.kind == "categorical":
                 if hidden is not None:
                     value = value.masked_fill(hidden, MASKED)
                 total = total + self.embeddings[field.name](value)
             else:
                 total = total + self.embeddings[field.name](value, hidden)
-        return Tokens(self.dropout(self.norm(total)), batch.get("pad"))
+        x = self.dropout(self.norm(total))
+        if place is not None and pad is not None:
+            x = x.new_zeros(pad.numel(), self.dim).index_copy(0, place, x).view(*pad.shape, self.dim)
+        return Tokens(x, pad)
 
     def heads(self, dim: int | None = None, components: int = 8, trim: float = 0.0) -> nn.ModuleDict:
         """A head per field that fits its kind: linear for categories, a mixture density for numbers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +83,21 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
         self.dropout = nn.Dropout(config.dropout)
 
+    def tail(self, x: Tensor, begin: int, seen: Tensor | None) -> Tensor:
+        """What `forward` gives from place `begin` on: earlier places are looked at, but do not look themselves.
+
+        seen: (…, T - begin or 1, T), what each of the last places looks at; None: all.
+        """
+        (batch, time, dim), size = x.shape, x.shape[-1] // self.heads
+        normed = self.norm1(x)
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = F.linear(normed[:, begin:], weight[:dim], bias[:dim]).view(batch, time - begin, self.heads, size)
+        k, v = F.linear(normed, weight[dim:], bias[dim:]).view(batch, time, 2, self.heads, size).unbind(2)
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # (B, H, T, D/H)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        x = x[:, begin:] + self.out(y.transpose(1, 2).reshape(batch, time - begin, dim))
+        return x + self.mlp(self.norm2(x))
+
     def attention(self, x: Tensor, seen: Tensor | None) -> Tensor:
         batch, time, dim = x.shape
         q, k, v = (
@@ -141,3 +156,15 @@ class Transformer(Trunk):
             x = block(x, seen)
             states.append(x)
         return [*states[:-1], self.norm(x)]
+
+    def tail(self, tokens: Tokens, begin: int) -> Tensor:
+        """As the contract says; the last block works for the last tokens alone. In training, or at depth 0, the whole is computed."""
+        if self.training or not len(self.blocks):
+            return super().tail(tokens, begin)
+        x, seen = self._start(tokens)
+        for block in list(self.blocks)[:-1]:
+            x = block(x, seen)
+        if self.causal:
+            time = x.shape[1]
+            seen = torch.ones(time, time, dtype=torch.bool, device=x.device).tril()[begin:]
+        return self.norm(cast(Block, self.blocks[-1]).tail(x, begin, seen))

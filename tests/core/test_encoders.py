@@ -133,6 +133,19 @@ def test_a_causal_trunk_sees_no_later_event() -> None:
     assert (before[:, 12:] - after[:, 12:]).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("position", ["none", "learned"])
+@pytest.mark.parametrize("make", [lambda p: trunk(True, p), lambda p: trunk(False, p), lambda p: GRU(GRUConfig(16, 2))])
+def test_the_tail_is_the_end_of_the_whole(make, position: str) -> None:
+    torch.manual_seed(0)
+    body = make(position).eval()
+    pad = torch.arange(20)[None] >= torch.tensor([20, 13, 11])[:, None]
+    tokens = Tokens(torch.randn(3, 20, 16), pad)
+    whole = body(tokens).x
+    for begin in (0, 10, 12, 19):
+        real = ~pad[:, begin:]
+        torch.testing.assert_close(body.tail(tokens, begin)[real], whole[:, begin:][real], atol=1e-5, rtol=1e-5)
+
+
 def test_a_masked_field_hides_its_value_and_no_other() -> None:
     torch.manual_seed(0)
     stem = FieldStem(FIELDS, 16)
@@ -254,6 +267,28 @@ def test_a_gru_is_torchs() -> None:
     states = ours.layers(Tokens(x))
     torch.testing.assert_close(states[-1], theirs(x)[0])
     assert len(states) == 3 and torch.equal(ours(Tokens(x)).x, states[-1])
+
+
+def test_a_gru_of_padded_rows_has_torchs_states_and_gradients() -> None:
+    torch.manual_seed(0)
+    ours, lengths = gru(2), [9, 1, 4, 9]
+    theirs = torch.nn.GRU(16, 16, 2, batch_first=True)
+    theirs.load_state_dict(
+        {f"{name[:-1]}{layer}": w for layer, cell in enumerate(ours.cells) for name, w in cell.state_dict().items()}
+    )
+    pad = torch.arange(9)[None] >= torch.tensor(lengths)[:, None]
+    x = torch.randn(4, 9, 16, requires_grad=True)
+    weight = torch.randn(4, 9, 16).masked_fill(pad[..., None], 0)
+    found = ours(Tokens(x, pad)).x
+    (found * weight).sum().backward()
+    mine, x.grad = x.grad, None
+    expected = theirs(x)[0]
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(found[~pad], expected[~pad])
+    torch.testing.assert_close(mine, x.grad)
+    for layer, cell in enumerate(ours.cells):
+        for name, w in cell.named_parameters():
+            torch.testing.assert_close(w.grad, theirs.get_parameter(f"{name[:-1]}{layer}").grad, atol=1e-5, rtol=1e-4)
 
 
 def test_a_gru_sees_no_later_event_and_does_see_earlier_ones() -> None:

@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 from core.errors import UserError
+from core.training import TrainConfig
 from finance.data import Transactions, validate
-from finance.drift import drift, of_classes, stability
+from finance.drift import drift, of_classes, of_weekdays, stability
+from finance.encoders import Shape
 from finance.estimators import TransactionEncoder
-from finance.histories import EventCodec
+from finance.presets import Recipe
 from finance.split import default_split
 
 
@@ -42,10 +44,24 @@ def test_shifts_gaps_and_new_values_are_seen(random: np.random.Generator) -> Non
         stability(np.zeros(0), past)
 
 
+def test_weekdays_are_compared_whatever_days_a_period_holds(random: np.random.Generator) -> None:
+    def period(first: int, length: int, share: np.ndarray) -> np.ndarray:
+        days = np.arange(first, first + length)
+        return np.repeat(days, random.poisson(200 * share[(days + 3) % 7]))
+
+    even, busy = np.ones(7), np.array([1, 1, 1, 1, 1, 3, 1.0])
+    for length in (1, 3, 10, 12):
+        assert of_weekdays(period(700, 28, busy), period(728, length, busy)).verdict == "stable"
+    assert of_weekdays(period(700, 28, even), period(728, 10, busy)).verdict in ("moved", "far")
+    assert of_weekdays(period(700, 3, even), period(703, 3, even)).psi == 0  # no weekday in both
+    with pytest.raises(UserError, match="nothing to compare"):
+        of_weekdays(np.zeros(0, int), period(700, 3, even))
+
+
 def test_the_column_that_moved_is_the_first(log: Transactions) -> None:
     since = default_split(log).test
-    encoder = TransactionEncoder()
-    encoder.codec_ = EventCodec.fit(log.where(log.day < since))
+    recipe = Recipe(shape=Shape(dim=8, depth=1, heads=1, context=16), train=TrainConfig(steps=1))
+    encoder = TransactionEncoder(recipe).fit(log, note=lambda line: None)
     before = drift(encoder, log, since, days=20)
     assert set(before["column"]) >= {"amount", "gap", "hour", "weekday", *log.schema.categorical}
     raw = log.frame.rename(columns={"entity": log.schema.entity}).copy()

@@ -15,7 +15,7 @@ from finance.data import Transactions
 from finance.encoders import Shape
 from finance.estimators import FraudScorer, TransactionEncoder
 from finance.explain import explain
-from finance.presets import Recipe
+from finance.presets import Fields, Recipe
 from finance.split import default_split
 
 
@@ -71,6 +71,26 @@ def test_later_payments_and_the_size_of_batches_change_no_reason(scorer: FraudSc
     changed_future = explain(scorer, with_amounts(log, later, 7.0), chosen, batch_size=3)
     assert whole["field"].tolist() == changed_future["field"].tolist()
     np.testing.assert_allclose(whole["surprise"], changed_future["surprise"], rtol=1e-3, atol=1e-4)
+
+
+def test_values_without_a_name_are_called_what_the_data_calls_them(log: Transactions) -> None:
+    recipe = Recipe(
+        shape=Shape(dim=16, depth=1, heads=2, context=24), batch_size=8, train=TrainConfig(steps=120, lr=5e-3)
+    )
+    scorer = FraudScorer(TransactionEncoder(changed(recipe, fields=Fields(max_categories=5, buckets=16))).fit(log))
+    chosen = genuine(log, 12)
+    frame = log.frame.copy()
+    frame.loc[chosen, "channel"] = "carrier pigeon"
+    found = explain(scorer, changed(log, frame=frame), chosen).set_index(["row", "field"])
+    for row, payment in frame[chosen].iterrows():
+        terminal = found.loc[(frame.loc[row, "row"], "terminal")]
+        assert terminal["seen"] == f"{payment['terminal']} (hashed)"
+        earlier = set(frame["terminal"][(frame["entity"] == payment["entity"]) & (frame.index < row)])
+        word, said = terminal["expected"].rsplit(" (", 1)
+        assert "%, hashed" in said
+        assert word in earlier if word != "a value that the card has not had" else "bucket" in said
+        assert found.loc[(frame.loc[row, "row"], "channel"), "seen"] == "carrier pigeon (unknown)"
+    assert found.xs("terminal", level="field")["expected"].str.match(r"t\d+ \(").any()
 
 
 def test_quantiles_of_a_mixture_are_those_of_its_samples() -> None:

@@ -64,6 +64,18 @@ def test_every_wanted_event_is_scored_once_and_no_window_reaches_past_its_chunk(
     assert (count[wanted] == 1).all() and count.max() == 1
 
 
+def test_batches_hold_each_window_once_and_pad_no_past(log):
+    ragged = EventCodec.fit(log).encode(log).ragged
+    windows = Windows.over(ragged, np.random.default_rng(1).random(len(log)) < 0.3, 24, 8)
+    seen = []
+    for at, begin in windows.batches(16):
+        assert 0 < len(at) <= 16
+        assert (windows.length[at] - windows.scored[at] == begin).all()
+        seen += at.tolist()
+    assert sorted(seen) == list(range(len(windows)))
+    assert Windows.over(ragged, np.zeros(len(log), bool), 24, 8).batches(16) == []
+
+
 def test_a_batch_of_windows_is_padded_on_the_right(log):
     ragged = EventCodec.fit(log).encode(log).ragged
     windows = Windows.over(ragged, np.ones(len(log), bool), 24, 8)

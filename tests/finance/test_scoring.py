@@ -91,6 +91,15 @@ def test_asking_for_some_rows_gives_what_asking_for_all_gives(log, encoder):
     assert np.allclose(part[some], whole[some], atol=1e-4)
 
 
+def test_a_log_encoded_once_gives_what_the_log_gives(log, encoder, untrained):
+    encoded, scorer = encoder.encode(log), FraudScorer(encoder)
+    assert encoder.encode(encoded) is encoded
+    assert np.array_equal(scorer.parts(encoded), scorer.parts(log))
+    assert np.array_equal(encoder.transform(encoded), encoder.transform(log))
+    other = TransactionEncoder(replace(SMALL, train=TrainConfig(steps=2))).fit(log.where(log.amount > 30), note=quiet)
+    assert np.array_equal(other.transform(encoded), other.transform(log))  # it has a codec of its own
+
+
 def test_a_much_larger_amount_scores_higher_and_is_its_own_reason(log, encoder):
     frame = log.frame.copy()
     last = len(frame) - 1
