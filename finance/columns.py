@@ -21,7 +21,8 @@ _MOMENT = (
 
 
 def is_text(column: pd.Series) -> bool:
-    return not pd.api.types.is_numeric_dtype(column)
+    """Whether values are text, or whole numbers that not every engine has a type for."""
+    return not pd.api.types.is_numeric_dtype(column) or column.dtype in ("uint64", "UInt64")
 
 
 def names(column: pd.Series) -> tuple[pd.Series, Mask]:
@@ -87,9 +88,9 @@ def moments(column: pd.Series, zone: str = "") -> Moments:
     given = (texts != "").to_numpy()
     parts = texts.str.extract(_MOMENT)
     iso = parts[0].notna().to_numpy()
-    values, _ = number(texts)
+    values, wrong = number(texts)
     if (~np.isnan(values)).sum() > iso.sum():
-        return _numbers(values, given)
+        return _numbers(values, ~np.isnan(values) | wrong)
     zoned = parts[2].notna().to_numpy()
     local = pd.to_datetime(parts[0] + "T" + parts[1].fillna("00:00").str.slice(0, 8), errors="coerce", format="ISO8601")
     hours, minutes = (parts[2].str.replace(":", "").str.slice(i, i + 2) for i in (1, 3))

@@ -23,8 +23,9 @@ from core.errors import UserError
 from core.quarantine import Quarantine
 from finance import faults
 from finance.columns import Mask, is_text, moments, names, number
+from finance.lines import RAGGED, ROW, columns_of, lines
 from finance.schema import Schema
-from finance.source import KNOWN, Source, find, source, unreadable
+from finance.source import KNOWN, Source, bad_row_numbers, find, source, unreadable
 from finance.zones import DAY
 
 __all__ = ["DAY", "KNOWN", "Schema", "Transactions", "examine", "find", "read", "validate"]
@@ -133,7 +134,7 @@ def read(data: str | Path, schema: str | Path | Schema | None = None, *, labels:
 def examine(data: str | Path, schema: str | Path | Schema | None = None, *, labels: bool = True) -> Transactions:
     """As `read`, but a table of which no row is usable is returned, with its quarantine."""
     found = source(data, schema, labels=labels)
-    raw = _load(found)
+    raw = load(found)
     if len(raw) == 0:
         raise UserError("the file holds no rows", where=found.path)
     digests = [sha256(part) for part in found.parts]
@@ -162,6 +163,8 @@ def validate(raw: pd.DataFrame, schema: Schema, now: int | None = None) -> Trans
     n = len(raw)
     found = _Faults(n)
     out = pd.DataFrame({"row": np.sort(rows)})
+    if RAGGED in raw:
+        found.add(raw[RAGGED].to_numpy(), faults.RAGGED)
     late = (time.time() if now is None else now) if not schema.future else np.inf
     too_long = faults.LONG.format(limit=schema.max_text)
 
@@ -211,9 +214,9 @@ class _Faults:
         self.which = np.zeros(rows, np.int64)  # 0: none
         self.kinds: list[tuple[str, str]] = [("", "")]
 
-    def add(self, mask: Mask, reason: str, column: str) -> None:
+    def add(self, mask: Mask, reason: str, column: str = "") -> None:
         self.which[mask & (self.which == 0)] = len(self.kinds)
-        self.kinds.append((reason, f"column {column}"))
+        self.kinds.append((reason, f"column {column}" if column else ""))
 
     def free(self) -> Mask:
         """Rows without a fault so far."""
@@ -225,13 +228,10 @@ class _Faults:
 
 def _rows(raw: pd.DataFrame, schema: Schema) -> NDArray[np.int64]:
     if not schema.row:
-        return np.arange(len(raw), dtype=np.int64)
+        return raw[ROW].to_numpy() if ROW in raw else np.arange(len(raw), dtype=np.int64)
     values, wrong = number(raw[schema.row])
     if wrong.any() or np.isnan(values).any() or (values % 1 != 0).any() or len(np.unique(values)) < len(values):
-        raise UserError(
-            "row numbers must be whole and each there once", where=f"column {schema.row}",
-            mend="leave `row` out of the schema, and rows are counted",
-        )  # fmt: skip
+        raise bad_row_numbers(schema.row)
     return values.astype(np.int64)
 
 
@@ -270,20 +270,22 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{c: frame[c].to_numpy(dtype=frame[c].dtype.numpy_dtype) for c in whole})
 
 
-def _load(found: Source) -> pd.DataFrame:
+def load(found: Source) -> pd.DataFrame:
     """The schema's columns; text columns of a csv stay text, so that `0012` and `NA` survive."""
     columns = found.schema.columns()
+    if found.csv:
+        return pa.Table.from_batches(lines(found.path, columns), columns_of(columns)).to_pandas()
     try:
-        if found.csv:
-            return pd.read_csv(
-                found.path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig", usecols=columns
-            )
-        table = pa.dataset.dataset([str(p) for p in found.parts], format="parquet").to_table(columns=columns)
-        plain = [f.type.value_type if pa.types.is_dictionary(f.type) else f.type for f in table.schema]
-        table = table.cast(pa.schema(list(zip(table.column_names, plain, strict=True))))
-        return table.to_pandas(types_mapper=_NULLABLE.get)
+        return frame_of(pa.dataset.dataset([str(p) for p in found.parts], format="parquet").to_table(columns=columns))
     except Exception as error:
         raise unreadable(found.path, error) from None
+
+
+def frame_of(table: pa.Table) -> pd.DataFrame:
+    """An arrow table as `validate` takes it."""
+    plain = [f.type.value_type if pa.types.is_dictionary(f.type) else f.type for f in table.schema]
+    table = table.cast(pa.schema(list(zip(table.column_names, plain, strict=True))))
+    return table.to_pandas(types_mapper=_NULLABLE.get)
 
 
 # whole numbers with gaps stay whole: as floats, large ids would lose their last digits

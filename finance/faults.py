@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+RAGGED = "row has more or fewer fields than the header"
 MISSING = "{role} is missing"  # entity, id
 FRACTION = "{role} is a fraction"  # a name given as a number that is not whole, or is beyond 2^53
 LONG = "text is longer than {limit} characters"

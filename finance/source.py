@@ -166,6 +166,14 @@ def unreadable(path: Path, error: Exception) -> UserError:
     )
 
 
+def bad_row_numbers(column: str) -> UserError:
+    """The line for a column of row numbers that does not number the rows."""
+    return UserError(
+        "row numbers must be whole and each there once", where=f"column {column}",
+        mend="leave `row` out of the schema, and rows are counted",
+    )  # fmt: skip
+
+
 def kind_of(kind: pa.DataType) -> str:
     """What a column of a type holds, in words."""
     t = pa.types

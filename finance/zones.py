@@ -43,3 +43,13 @@ def to_utc(local: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
     """Seconds since 1970 of local wall-clock seconds (N,)."""
     starts, found = offsets(zone)
     return local - np.array(found)[np.searchsorted(np.array(starts, dtype=np.int64), local, side="right")]
+
+
+def by_day(zone: str) -> dict[str, NDArray[np.int64]]:
+    """For an engine to join: days `of` 1970 on (T,) until LAST; and of each the local second since 1970 at which the offset
+    changes (`switch`), the offset `before` that second, and the one `after` it began."""
+    starts, found = (np.array(values, dtype=np.int64) for values in offsets(zone))
+    days = np.arange(LAST // DAY, dtype=np.int64)
+    at = np.searchsorted(starts, days * DAY, side="right")
+    switch = np.append(starts, np.iinfo(np.int64).max)[at]
+    return {"of": days, "switch": switch, "before": found[at], "after": np.append(found, found[-1])[at + 1]}
