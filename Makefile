@@ -1,5 +1,5 @@
 # make demo   the main job of every domain on generated data; opens with index.html
-# make test   lint, types, tests
+# make test   lint, types, tests; make test-spark those that need Java
 # Both create .venv first, with uv where it is installed, else with venv and pip. Nothing but Python 3.11+ is needed.
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow smoke figures peers format clean
+.PHONY: demo test test-slow test-spark smoke figures peers format clean
 
 demo: $(READY)
 	$(BIN)/tacit demo --out demo
@@ -20,6 +20,14 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m "slow"
+
+test-spark: $(READY)  # installs the extra `spark`; needs Java 17 or newer
+	@if command -v uv >/dev/null 2>&1; then \
+		uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev,spark]'; \
+	else \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,spark]'; \
+	fi
+	$(BIN)/python -m pytest -m "spark" tests/finance
 
 smoke: $(READY)  # every domain on real data, about a minute each; needs TACIT_DATA
 	@test -d "$(TACIT_DATA)" || { echo "smoke: TACIT_DATA names no folder ('$(TACIT_DATA)')" >&2; exit 2; }

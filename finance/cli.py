@@ -12,6 +12,7 @@ import tyro
 from core.cli import main as run_commands
 from core.verbs import export_of
 from finance.arguments import day_of, load, say
+from finance.intake import Check, DraftSchema, Prepare
 from finance.watch import ChooseThreshold, Drift, Explain
 
 Set = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE …")]
@@ -44,32 +45,6 @@ class Synth:
             "transactions.csv" if self.csv else "transactions.parquet",
         )
         print(f"{self.size} cards over {self.days} days: {self.out}")
-
-
-@dataclass(frozen=True)
-class Check:
-    """Read every row, say what is wrong and where; exit 1 where nothing usable is left.
-
-    Attributes:
-        data: csv or parquet file, folder with schema.toml, or a known name (fdh_simulated).
-        schema: TOML file that says which column is what; by default schema.toml beside the data.
-        out: folder for quarantine.csv.
-    """
-
-    data: str
-    schema: Path | None = None
-    out: Path = Path(".")
-
-    def run(self) -> int:
-        from finance.data import examine
-
-        table = examine(self.data, self.schema)
-        print(table.describe())
-        for reason, count in table.quarantine.counts().items():
-            print(f"  {count} × {reason}")
-        if len(table.quarantine):
-            print(f"each with its reason: {table.quarantine.write(self.out / 'quarantine.csv')}")
-        return 0 if len(table) else 1
 
 
 @dataclass(frozen=True)
@@ -252,7 +227,9 @@ class Bench:
 
 COMMANDS: dict[str, type] = {
     "synth": Synth,
+    "schema": DraftSchema,
     "check": Check,
+    "prepare": Prepare,
     "pretrain": Pretrain,
     "evaluate": Evaluate,
     "score": Score,

@@ -1,123 +1,34 @@
 """Transactions: a csv or parquet file and a schema -> a validated table; bad records go to quarantine.
 
-The schema is a TOML file (`schema.toml` beside the data, or `--schema PATH`) that names the columns:
-
-    file = "transactions.parquet"   # optional, relative to the schema
-    entity = "card"                 # whose history it is
-    time = "time"                   # ISO 8601, or seconds since 1970; read as UTC
-    amount = "amount"
-    categorical = ["terminal"]
-    numeric = []
-    label = "fraud"                 # optional: 0, 1, or empty where not known
-    scenario = "scenario"           # optional: kind of fraud, 0 = genuine; only ever used to report
-    id = "transaction"              # optional: must be unique; kept in outputs
-    label_delay_days = 7            # a label is known this many days after its transaction
+finance.schema says what a schema holds, finance.faults why a row is set aside. `prepare` does the same to logs that are larger than
+memory; what it writes is read here like any other table.
 """
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import asdict, dataclass, field, fields
+import hashlib
+import time
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset
 from numpy.typing import NDArray
 
-from core.datasets import Known, locate, sha256
+from core.datasets import sha256
 from core.errors import UserError
 from core.quarantine import Quarantine
-from finance.columns import is_text, number, seconds, text
+from finance import faults
+from finance.columns import Mask, is_text, moments, names, number
+from finance.lines import RAGGED, ROW, columns_of, lines
+from finance.schema import Schema
+from finance.source import KNOWN, Source, bad_row_numbers, find, source, unreadable
+from finance.zones import DAY
 
-DAY = 86_400  # seconds
-
-KNOWN = {
-    "fdh_simulated": Known(
-        folder="finance/fdh_simulated",
-        sha256={
-            "transactions.parquet": "85d9fad1e29024e5097eb359e30e65a8f84585f49bf572d8727a6eebaf571ff1",
-            "features_2018-06-11_2018-09-14.parquet": "67fd5053065185081ba31a9ac2c27f119452ebdcc699aeb6a3224ef3dc6cbd0f",
-        },
-        source="github.com/Fraud-Detection-Handbook/simulated-data-raw (6e67dbd) and simulated-data-transformed (6e3ca58)",
-        licence="none stated; synthetic, no personal data",
-    )
-}
-
-
-@dataclass(frozen=True)
-class Schema:
-    """Which column is what."""
-
-    entity: str
-    time: str
-    amount: str
-    categorical: tuple[str, ...] = ()
-    numeric: tuple[str, ...] = ()
-    label: str = ""
-    scenario: str = ""
-    id: str = ""
-    file: str = ""
-    label_delay_days: int = 7
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any], where: object = "schema") -> Schema:
-        """A schema from parsed TOML or JSON; raises UserError on a missing, unknown or mistyped key."""
-        names = {f.name for f in fields(cls)}
-        unknown = sorted(set(data) - names)
-        if unknown:
-            raise UserError(f"unknown key '{unknown[0]}'", where=where, mend=f"keys are {', '.join(sorted(names))}")
-        for key in ("entity", "time", "amount"):
-            if not isinstance(data.get(key), str) or not data[key]:
-                raise UserError(f"the schema must name the column '{key}'", where=where, mend=f'add {key} = "column"')
-        clean = dict(data)
-        for key in ("categorical", "numeric"):
-            value = clean.get(key, [])
-            if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
-                raise UserError(
-                    f"'{key}' must be a list of column names", where=where, mend=f'as in {key} = ["a", "b"]'
-                )
-            clean[key] = tuple(value)
-        delay = clean.get("label_delay_days", 7)
-        if not isinstance(delay, int) or isinstance(delay, bool) or delay < 0:
-            raise UserError("'label_delay_days' must be a whole number, 0 or more", where=where)
-        for key in ("label", "scenario", "id", "file"):
-            if not isinstance(clean.get(key, ""), str):
-                raise UserError(f"'{key}' must be text", where=where)
-        schema = cls(**clean)
-        repeated = [c for c in schema.columns() if schema.columns().count(c) > 1]
-        if repeated:
-            raise UserError(f"column '{repeated[0]}' has two roles", where=where, mend="give each column one role")
-        return schema
-
-    @classmethod
-    def read(cls, path: Path) -> Schema:
-        """A schema from a TOML file."""
-        try:
-            return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")), where=path)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UserError("the schema is not valid TOML", where=path, mend=str(error)) from None
-
-    def columns(self) -> list[str]:
-        """Every column that must be there."""
-        named = [self.entity, self.time, self.amount, self.label, self.scenario, self.id]
-        return [c for c in named if c] + list(self.categorical) + list(self.numeric)
-
-    def json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-FDH_SCHEMA = Schema(
-    entity="CUSTOMER_ID",
-    time="TX_DATETIME",
-    amount="TX_AMOUNT",
-    categorical=("TERMINAL_ID",),
-    label="TX_FRAUD",
-    scenario="TX_FRAUD_SCENARIO",
-    id="TRANSACTION_ID",
-    file="transactions.parquet",
-)
+__all__ = ["DAY", "KNOWN", "Schema", "Transactions", "examine", "find", "read", "validate"]
 
 
 @dataclass(frozen=True)
@@ -126,8 +37,9 @@ class Transactions:
 
     Attributes:
         frame: columns `row` (0 = first after the header), `entity` (text), `time` (seconds since 1970, int64), `amount`
-            (float64), `label` (1, 0, or -1 where not known), `scenario` (0 = genuine), `id` (or the row number), and every
-            categorical and numeric column under its own name.
+            (float64), `label` (1, 0, or -1 where not known), `label_time` (seconds since 1970, int64), `scenario` (0 = genuine),
+            `id` (or the row number); where the schema names them `counterparty`, `currency` and `text` (text, None where
+            missing); and every categorical and numeric column under its own name.
         schema: the columns' roles.
         quarantine: the rows that were set aside.
         name: of a known data set, else "own data".
@@ -169,6 +81,11 @@ class Transactions:
         return self.frame["label"].to_numpy()
 
     @cached_property
+    def label_time(self) -> NDArray[np.int64]:
+        """Seconds since 1970 from which on a label is known, (N,): as the table says, else the schema's delay after `time`."""
+        return self.frame["label_time"].to_numpy()
+
+    @cached_property
     def scenario(self) -> NDArray[np.int64]:
         return self.frame["scenario"].to_numpy()
 
@@ -201,32 +118,6 @@ class Transactions:
         )
 
 
-def find(data: str | Path, schema: str | Path | Schema | None = None) -> tuple[Path, Schema, str]:
-    """The table's file, its schema and the set's name.
-
-    Args:
-        data: a csv or parquet file, a folder that holds one (with `schema.toml`), or a known set's name.
-        schema: a schema, a TOML file, or None for the built-in one of a known set or the `schema.toml` beside the data.
-    """
-    path = locate(data, KNOWN)
-    name = str(data) if str(data) in KNOWN else "own data"
-    folder = path if path.is_dir() else path.parent
-    if isinstance(schema, Schema):
-        found = schema
-    elif schema is not None:
-        found = Schema.read(locate(schema))
-    elif name in KNOWN:
-        found = FDH_SCHEMA
-    elif (folder / "schema.toml").exists():
-        found = Schema.read(folder / "schema.toml")
-    else:
-        example = "entity, time, amount, categorical, numeric, label and id"
-        raise UserError("there is no schema", where=folder, mend=f"write schema.toml there, naming {example}")
-    if path.is_dir():
-        path = _table_in(path, found)
-    return path, found, name
-
-
 def read(data: str | Path, schema: str | Path | Schema | None = None, *, labels: bool = True) -> Transactions:
     """Reads and validates a table. Arguments as `find`; with `labels=False` label columns need not be there.
 
@@ -242,120 +133,164 @@ def read(data: str | Path, schema: str | Path | Schema | None = None, *, labels:
 
 def examine(data: str | Path, schema: str | Path | Schema | None = None, *, labels: bool = True) -> Transactions:
     """As `read`, but a table of which no row is usable is returned, with its quarantine."""
-    path, found, name = find(data, schema)
-    columns = found.columns()
-    raw = _load(path, found)
-    if not labels:
-        optional = {c for c in (found.label, found.scenario) if c and c not in raw.columns}
-        found = Schema(**{**found.json(), **{k: "" for k in ("label", "scenario") if getattr(found, k) in optional}})
-        columns = found.columns()
-    missing = [c for c in columns if c not in raw.columns]
-    if missing:
-        there = ", ".join(map(str, raw.columns[:12]))
-        raise UserError(
-            f"column '{missing[0]}' is missing", where=path, mend=f"the file holds {there}; mend the schema or the file"
-        )
+    found = source(data, schema, labels=labels)
+    raw = load(found)
     if len(raw) == 0:
-        raise UserError("the file holds no rows", where=path)
-    digest = sha256(path)
-    if name in KNOWN and digest != KNOWN[name].sha256.get(path.name):
+        raise UserError("the file holds no rows", where=found.path)
+    digests = [sha256(part) for part in found.parts]
+    if found.name in KNOWN and digests[0] != KNOWN[found.name].sha256.get(found.path.name):
         raise UserError(
-            "the file differs from the published one", where=path, mend=f"get it again from {KNOWN[name].source}"
+            "the file differs from the published one",
+            where=found.path,
+            mend=f"get it again from {KNOWN[found.name].source}",
         )
-    table = validate(raw[columns], found)
-    return Transactions(table.frame, found, table.quarantine, name, len(raw), digest)
+    table = validate(raw, found.schema)
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return Transactions(table.frame, found.schema, table.quarantine, found.name, len(raw), digest)
 
 
-def validate(raw: pd.DataFrame, schema: Schema) -> Transactions:
-    """A table with the schema's columns -> Transactions; every row that is set aside is in the quarantine with its reason."""
-    raw = raw.reset_index(drop=True)
+def validate(raw: pd.DataFrame, schema: Schema, now: int | None = None) -> Transactions:
+    """A table with the schema's columns -> Transactions; every row that is set aside is in the quarantine with its first fault.
+
+    Args:
+        now: seconds since 1970 after which a time lies in the future; None: the clock's.
+
+    Raises:
+        UserError: row numbers that the schema names are missing or occur twice.
+    """
+    rows = _rows(raw, schema)
+    raw = raw.iloc[np.argsort(rows)].reset_index(drop=True)
     n = len(raw)
-    out = pd.DataFrame({"row": np.arange(n, dtype=np.int64)})
-    bad = np.zeros(n, dtype=bool)
-    quarantine = Quarantine()
+    found = _Faults(n)
+    out = pd.DataFrame({"row": np.sort(rows)})
+    if RAGGED in raw:
+        found.add(raw[RAGGED].to_numpy(), faults.RAGGED)
+    late = (time.time() if now is None else now) if not schema.future else np.inf
+    too_long = faults.LONG.format(limit=schema.max_text)
 
-    def set_aside(mask: NDArray[np.bool_], reason: str, column: str) -> None:
-        nonlocal bad
-        for row in np.flatnonzero(mask & ~bad):
-            quarantine.add(f"row {row}", reason, f"column {column}")
-        bad |= mask
+    def named(role: str, column: str, required: bool) -> pd.Series:
+        values, wrong = names(raw[column])
+        if required:
+            found.add(values.isna().to_numpy() & ~wrong, faults.MISSING.format(role=role), column)
+        found.add(wrong, faults.FRACTION.format(role=role), column)
+        found.add(_longer(values, schema.max_text), too_long, column)
+        return values
 
-    entity = text(raw[schema.entity])
-    set_aside(entity.isna().to_numpy(), "entity is missing", schema.entity)
-    out["entity"] = entity.fillna("")
-    moment, readable = seconds(raw[schema.time])
-    set_aside(~readable, "time is missing or unreadable", schema.time)
-    out["time"] = moment
-    amount = number(raw[schema.amount])
-    set_aside(~np.isfinite(amount), "amount is not a finite number", schema.amount)
-    out["amount"] = amount
-    if schema.id:
-        ids = text(raw[schema.id])
-        set_aside(ids.isna().to_numpy(), "id is missing", schema.id)
-        usable = pd.Series(ids.to_numpy()).where(~bad)
-        set_aside((usable.duplicated() & usable.notna()).to_numpy(), "id occurs twice; the first is kept", schema.id)
-        out["id"] = raw[schema.id].to_numpy()
+    out["entity"] = named("entity", schema.entity, True)
+    moment = moments(raw[schema.time], schema.zone)
+    found.add(~moment.readable & ~moment.zoneless, faults.NO_TIME, schema.time)
+    found.add(moment.zoneless, faults.NO_ZONE, schema.time)
+    found.add(moment.seconds > late, faults.FUTURE, schema.time)
+    out["time"] = moment.seconds
+    out["amount"], wrong = number(raw[schema.amount])
+    found.add(wrong | np.isnan(out["amount"].to_numpy()), faults.NO_AMOUNT, schema.amount)
+    ids = named("id", schema.id, True) if schema.id else None
+    if ids is not None:
+        out["id"] = ids if is_text(raw[schema.id]) else raw[schema.id]
     else:
         out["id"] = out["row"]
     for column in schema.numeric:
-        value = number(raw[column])
-        unreadable = (
-            np.isnan(value) & raw[column].notna().to_numpy() & (text(raw[column]).str.lower() != "nan").to_numpy()
-        )
-        set_aside(np.isinf(value) | unreadable, "number is infinite or unreadable", column)
-        out[column] = value
+        out[column], wrong = number(raw[column])
+        found.add(wrong, faults.NO_NUMBER, column)
     for column in schema.categorical:
-        out[column] = raw[column].to_numpy() if not is_text(raw[column]) else text(raw[column]).to_numpy(dtype=object)
-    for key in ("label", "scenario"):
-        column = getattr(schema, key)
-        if not column:
-            out[key] = np.int64(-1 if key == "label" else 0)
-            continue
-        value = number(raw[column])
-        if key == "label":
-            known = np.isin(value, (0, 1))
-            set_aside(
-                ~known & ~np.isnan(value) | (np.isnan(value) & raw[column].notna().to_numpy()),
-                "label is neither 0 nor 1",
-                column,
-            )
-            out[key] = np.where(known, np.nan_to_num(value, posinf=0, neginf=0), -1).astype(np.int64)
-        else:
-            out[key] = np.nan_to_num(value, nan=0, posinf=0, neginf=0).astype(np.int64)
-    frame = out[~bad].sort_values(["time", "row"], kind="stable").reset_index(drop=True)
-    return Transactions(frame, schema, quarantine, rows_read=n)
+        out[column] = named("category", column, False) if _is_name(raw[column]) else raw[column]
+    for role in ("counterparty", "currency", "text"):
+        if column := getattr(schema, role):
+            out[role] = named(role, column, False)
+    _add_labels(out, raw, schema, found)
+    if ids is not None:
+        again = ids.where(found.free()).duplicated().to_numpy() & found.free()
+        found.add(again, faults.REPEATED, schema.id)
+    events = out["entity"].where(found.free()).map(out["entity"][found.free()].value_counts())
+    found.add((events > schema.max_events).to_numpy(), faults.CROWDED.format(limit=schema.max_events), schema.entity)
+    frame = out[found.free()].sort_values(["time", "row"], kind="stable").reset_index(drop=True)
+    return Transactions(_plain(frame), schema, found.quarantine(np.sort(rows)), rows_read=n)
 
 
-def _table_in(folder: Path, schema: Schema) -> Path:
-    if schema.file:
-        path = folder / schema.file
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise UserError(
-                "the schema's file lies outside its folder", where=schema.file, mend="give the file itself as --data"
-            )
-        return locate(path)
-    tables = sorted(p for p in folder.iterdir() if p.suffix in (".csv", ".parquet"))
-    if len(tables) != 1:
-        what = "no csv or parquet file" if not tables else f"{len(tables)} tables"
-        raise UserError(
-            f"the folder holds {what}", where=folder, mend='name one in the schema, as in file = "transactions.csv"'
-        )
-    return tables[0]
+class _Faults:
+    """The first fault of each row."""
+
+    def __init__(self, rows: int) -> None:
+        self.which = np.zeros(rows, np.int64)  # 0: none
+        self.kinds: list[tuple[str, str]] = [("", "")]
+
+    def add(self, mask: Mask, reason: str, column: str = "") -> None:
+        self.which[mask & (self.which == 0)] = len(self.kinds)
+        self.kinds.append((reason, f"column {column}" if column else ""))
+
+    def free(self) -> Mask:
+        """Rows without a fault so far."""
+        return self.which == 0
+
+    def quarantine(self, rows: NDArray[np.int64]) -> Quarantine:
+        return Quarantine([(f"row {rows[i]}", *self.kinds[self.which[i]]) for i in np.flatnonzero(self.which)])
 
 
-def _load(path: Path, schema: Schema) -> pd.DataFrame:
-    """The file's table; text columns of a csv stay text, so that `0012` and `NA` survive."""
-    locate(path)
-    if path.suffix not in (".csv", ".parquet"):
-        raise UserError(
-            f"cannot read '{path.suffix or path.name}' files", where=path, mend="give a csv or a parquet file"
-        )
+def _rows(raw: pd.DataFrame, schema: Schema) -> NDArray[np.int64]:
+    if not schema.row:
+        return raw[ROW].to_numpy() if ROW in raw else np.arange(len(raw), dtype=np.int64)
+    values, wrong = number(raw[schema.row])
+    if wrong.any() or np.isnan(values).any() or (values % 1 != 0).any() or len(np.unique(values)) < len(values):
+        raise bad_row_numbers(schema.row)
+    return values.astype(np.int64)
+
+
+def _add_labels(out: pd.DataFrame, raw: pd.DataFrame, schema: Schema, found: _Faults) -> None:
+    out["label"] = np.int64(-1)
+    if schema.label:
+        value, wrong = number(raw[schema.label])
+        found.add(wrong | ~(np.isin(value, (0, 1)) | np.isnan(value)), faults.NO_LABEL, schema.label)
+        out["label"] = np.where(np.isin(value, (0, 1)), value, -1).astype(np.int64)
+    delayed = out["time"].to_numpy() + schema.label_delay_days * DAY
+    out["label_time"] = delayed
+    if schema.label_time:
+        known = moments(raw[schema.label_time], schema.zone)
+        found.add(known.given & ~(known.readable & ~known.zoneless), faults.NO_LABEL_TIME, schema.label_time)
+        found.add(known.given & (known.seconds < out["time"].to_numpy()), faults.EARLY_LABEL, schema.label_time)
+        out["label_time"] = np.where(known.given, known.seconds, delayed)
+    out["scenario"] = np.int64(0)
+    if schema.scenario:
+        value, _ = number(raw[schema.scenario])
+        out["scenario"] = np.where(np.abs(value) < 2**31, np.floor(np.nan_to_num(value)), 0).astype(np.int64)
+
+
+def _is_name(column: pd.Series) -> bool:
+    """Whether a category is text; other values stay as they are."""
+    return is_text(column) and pd.api.types.infer_dtype(column, skipna=True) != "boolean"
+
+
+def _longer(values: pd.Series, limit: int) -> Mask:
+    codes, texts = pd.factorize(values)
+    return np.append(np.array([len(t) > limit for t in texts], dtype=bool), False)[codes]
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Whole numbers in numpy's own type where none is missing."""
+    whole = [c for c in frame if frame[c].dtype in _NULLABLE.values() and not frame[c].isna().any()]
+    return frame.assign(**{c: frame[c].to_numpy(dtype=frame[c].dtype.numpy_dtype) for c in whole})
+
+
+def load(found: Source) -> pd.DataFrame:
+    """The schema's columns; text columns of a csv stay text, so that `0012` and `NA` survive."""
+    columns = found.schema.columns()
+    if found.csv:
+        return pa.Table.from_batches(lines(found.path, columns), columns_of(columns)).to_pandas()
     try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8")
-    except Exception as error:  # the readers raise a dozen kinds; the user needs one line
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError(
-            "the file cannot be read", where=path, mend=f"check that it is a whole {path.suffix[1:]} file: {reason}"
-        ) from None
+        return frame_of(pa.dataset.dataset([str(p) for p in found.parts], format="parquet").to_table(columns=columns))
+    except Exception as error:
+        raise unreadable(found.path, error) from None
+
+
+def frame_of(table: pa.Table) -> pd.DataFrame:
+    """An arrow table as `validate` takes it."""
+    plain = [f.type.value_type if pa.types.is_dictionary(f.type) else f.type for f in table.schema]
+    table = table.cast(pa.schema(list(zip(table.column_names, plain, strict=True))))
+    return table.to_pandas(types_mapper=_NULLABLE.get)
+
+
+# whole numbers with gaps stay whole: as floats, large ids would lose their last digits
+_NULLABLE = {
+    getattr(pa, f"{sign}int{bits}")(): pd.api.types.pandas_dtype(f"{sign.upper()}Int{bits}")
+    for sign in ("", "u")
+    for bits in (8, 16, 32, 64)
+}

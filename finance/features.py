@@ -1,12 +1,13 @@
 """The Fraud Detection Handbook's hand-made features (chapter 3), past-only, for any schema; the floors are fed with them.
 
 Of each card: payments and mean amount in the 1, 7 and 30 days up to and with the payment. Of each categorical column:
-payments there, and the share that turned out fraudulent, in windows that end one label delay before the payment.
+those payments whose labels became known in windows that end with the payment, and the share of them that was fraudulent.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,28 +32,27 @@ class Features:
 
 
 def handbook_features(data: Transactions) -> Features:
-    """Features of every row, from the row itself and earlier ones; fraud rates from labels at least one delay old."""
+    """Features of every row, from the row itself and earlier ones; fraud rates from labels that are known by then."""
     columns: dict[str, NDArray[np.float64]] = {"amount": data.amount}
     columns["weekend"] = ((data.day + 3) % 7 >= 5).astype(float)  # day 0, 1970-01-01, was a Thursday
     columns["night"] = (data.time % DAY // 3600 <= 6).astype(float)
     card = _Windows(data.card, data.time)
     for days in WINDOWS:
-        count = card.total(np.ones(len(data)), 0, days)
+        count = card.total(np.ones(len(data)), days)
         columns[f"card payments, {days} d"] = count
-        columns[f"card mean amount, {days} d"] = card.total(data.amount, 0, days) / count
+        columns[f"card mean amount, {days} d"] = card.total(data.amount, days) / count
     for name in data.schema.numeric:
         columns[name] = np.nan_to_num(data.frame[name].to_numpy(dtype=float))
     fraud = (data.label == 1).astype(float)
     known = (data.label >= 0).astype(float)
     from_labels = []
-    delay = data.schema.label_delay_days
     for name in data.schema.categorical:
-        place = _Windows(Categories.fit(data.frame[name]).encode(data.frame[name]), data.time)
+        place = _Windows(Categories.fit(data.frame[name]).encode(data.frame[name]), data.time, data.label_time)
         for days in WINDOWS:
-            columns[f"{name} payments, {days} d"] = place.total(np.ones(len(data)), delay, days)
+            columns[f"{name} payments, {days} d"] = place.total(np.ones(len(data)), days)
             if data.labelled:
-                seen = place.total(known, delay, days)
-                found = place.total(fraud, delay, days)
+                seen = place.total(known, days)
+                found = place.total(fraud, days)
                 columns[f"{name} fraud rate, {days} d"] = np.divide(
                     found, seen, out=np.zeros(len(data)), where=seen > 0
                 )
@@ -72,28 +72,43 @@ def amount_over_median(data: Transactions) -> NDArray[np.float64]:
 
 
 class _Windows:
-    """Sums over time windows of each group, by prefix sums and binary search."""
+    """Sums over time windows of each group, by running sums and binary search.
 
-    def __init__(self, group: NDArray[np.int64], time: NDArray[np.int64]) -> None:
+    Args:
+        group, time: (N,) of each row.
+        known: (N,) when a row may be counted, by rows after that second; None: at its own time, by itself and rows after it.
+    """
+
+    def __init__(
+        self, group: NDArray[np.int64], time: NDArray[np.int64], known: NDArray[np.int64] | None = None
+    ) -> None:
         # stable: ties keep the table's order. Times of one group are made to follow those of the group before, so that one
         # sorted array serves every group; the gap is longer than any window.
-        self.order = np.lexsort((np.arange(len(time)), time, group))
-        span = int(time.max() - time.min()) + 100_000 * DAY
-        rank = np.unique(group, return_inverse=True)[1].astype(np.int64)
-        self.key = (rank * span + (time - time.min()))[self.order]
-        self.place = np.arange(len(time))
+        at = time if known is None else known
+        zero = min(int(time.min()), int(at.min()))
+        span = max(int(time.max()), int(at.max())) - zero + 100 * DAY
+        start = np.unique(group, return_inverse=True)[1].astype(np.int64) * span
+        self.order = np.lexsort((np.arange(len(time)), at, group))
+        self.key = (start + at - zero)[self.order]
+        self.group = group[self.order]
+        self.now = start + time - zero
+        self.side: Literal["left", "right"] = "right" if known is None else "left"
+        self.first = np.searchsorted(self.key, start)  # (N,) place of the group's first row
+        if known is None:
+            self.end = np.empty(len(time), np.int64)
+            self.end[self.order] = np.arange(1, len(time) + 1)
+        else:
+            self.end = np.searchsorted(self.key, self.now, side="left")
 
-    def total(self, values: NDArray[np.float64], delay: int, days: int) -> NDArray[np.float64]:
-        """Sum of `values` over (t − delay − days, t − delay], per row in table order.
+    def total(self, values: NDArray[np.float64], days: int) -> NDArray[np.float64]:
+        """Sum of `values` (N,) over (t − days, t], or [t − days, t) of the times they were `known`, per row in table order.
 
-        With no delay the window ends with the row itself: rows at the same second that come later are not seen.
+        Running sums begin anew with each group, so that no later row and no other group changes their last bit.
         """
-        prefix = np.concatenate([[0.0], np.cumsum(values[self.order])])
-        end = self.place + 1 if delay == 0 else self._upto(self.key - delay * DAY)
-        begin = self._upto(self.key - (delay + days) * DAY)
-        out = np.empty(len(values))
-        out[self.order] = prefix[end] - prefix[begin]
-        return out
+        import pandas as pd
 
-    def _upto(self, key: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.searchsorted(self.key, key, side="right")
+        running = pd.Series(values[self.order]).groupby(self.group).cumsum().to_numpy()
+        begin = np.searchsorted(self.key, self.now - days * DAY, side=self.side)
+        return np.where(self.end > self.first, running[self.end - 1], 0.0) - np.where(
+            begin > self.first, running[begin - 1], 0.0
+        )

@@ -12,8 +12,9 @@ import pandas as pd
 
 from core.codec import as_text, is_missing
 from core.errors import UserError
-from finance.columns import number, seconds
-from finance.data import Schema
+from finance.columns import moments, number
+from finance.faults import FAR
+from finance.schema import Schema
 
 PLAIN = (str, bool, int, float, np.generic, datetime.date, type(None), type(pd.NA), type(pd.NaT))
 
@@ -43,6 +44,9 @@ class Payment:
                 raise _refused(f"'{name}' is neither text nor a number", "give plain values")
         if is_missing(given[schema.entity]):
             raise _refused(f"the card is missing ('{schema.entity}')")
+        card = as_text(given[schema.entity])
+        if isinstance(given[schema.entity], float | np.floating) and not card.isdecimal():
+            raise _refused(f"the card is a fraction ('{schema.entity}')", "give it as text or a whole number")
         amount = _number(given[schema.amount])
         if not math.isfinite(amount):
             raise _refused(f"the amount is not a finite number ('{schema.amount}')")
@@ -52,7 +56,7 @@ class Payment:
             said_nan = isinstance(given[name], str) and str(given[name]).lower() == "nan"
             if math.isinf(value) or (math.isnan(value) and not is_missing(given[name]) and not said_nan):
                 raise _refused(f"the number is infinite or unreadable ('{name}')")
-        return cls(as_text(given[schema.entity]), _time(given[schema.time], schema.time), amount, others)
+        return cls(card, _time(given[schema.time], schema), amount, others)
 
 
 def _refused(what: str, mend: str = "") -> UserError:
@@ -66,16 +70,16 @@ def _number(value: object) -> float:
             return float(value)
         except OverflowError:  # an int beyond any float
             return math.inf
-    return float(number(pd.Series([value], dtype=object))[0]) if isinstance(value, str) else math.nan
+    return float(number(pd.Series([value], dtype=object))[0][0]) if isinstance(value, str) else math.nan
 
 
-def _time(value: object, column: str) -> int:
+def _time(value: object, schema: Schema) -> int:
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         moment = _number(value)
-        if abs(moment) < 4e10:  # as finance.columns.seconds; nan is not
-            return int(moment)
+        if abs(moment) < FAR:  # as finance.columns.moments; nan is not
+            return math.floor(moment)
     elif not is_missing(value) and not isinstance(value, bool | np.bool_):
-        read, readable = seconds(pd.Series([value]))
-        if readable[0]:
-            return int(read[0])
-    raise _refused(f"the time is missing or unreadable ('{column}')", "give ISO 8601, or seconds since 1970")
+        read = moments(pd.Series([value]), schema.zone)
+        if read.readable[0]:
+            return int(read.seconds[0])
+    raise _refused(f"the time is missing or unreadable ('{schema.time}')", "give ISO 8601, or seconds since 1970")

@@ -102,16 +102,16 @@ def rows(data: Transactions, split: Split) -> Rows:
     any later day up to d − delay − 1, whose labels have arrived by then.
     """
     day, known_label = data.day, data.label >= 0
-    train = (day >= split.train) & (day < split.train + split.train_days) & known_label
+    # the day a label arrives: as the table says; else after the split's delay, which may be shorter than the schema's
+    arrival = data.label_time // DAY if data.schema.label_time else day + split.delay_days
+    train = (day >= split.train) & (day < split.train + split.train_days) & known_label & (arrival < split.test)
     test = (day >= split.test) & (day < split.end) & known_label
     fraud = (data.label == 1) & (day >= split.train)
     first = np.full(
         int(data.card.max()) + 1, np.iinfo(np.int64).max
-    )  # day of each card's first fraud since training began
-    np.minimum.at(first, data.card[fraud], day[fraud])
-    in_training = first[data.card] < split.train + split.train_days
-    arrived = first[data.card] <= day - split.delay_days - 1
-    return Rows(train, test, test & ~(in_training | arrived))
+    )  # the day on which the first fraud of each card since training began is known
+    np.minimum.at(first, data.card[fraud], arrival[fraud])
+    return Rows(train, test, test & ~((first[data.card] < split.test) | (first[data.card] < day)))
 
 
 def require_both_classes(label: NDArray[np.int64], where: str) -> None:

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core.errors import UserError
-from finance.data import Schema, Transactions, validate
+from finance.data import Transactions, validate
 from finance.estimators import FraudScorer, TransactionEncoder, embed_stride
 from finance.online import OnlineScorer
+from finance.schema import Schema
 from finance.state import CardStates
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ def embedded_schema(run: TransactionEncoder | str | Path, given: pa.Schema) -> p
 
 
 def unlabelled(schema: Schema) -> Schema:
-    """The schema without labels, which are not known yet when a payment is scored."""
-    return replace(schema, label="", scenario="")
+    """The schema without labels, which are not known yet when a payment is scored, and without row numbers: a batch has its own."""
+    return replace(schema, row="", label="", label_time="", scenario="")
 
 
 @lru_cache(maxsize=4)  # a Spark worker calls for each partition

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from core.errors import UserError
-from finance.data import Schema, Transactions, read, validate
+from finance.data import DAY, Schema, Transactions, read, validate
+from finance.zones import to_utc
 
 SCHEMA = Schema(
     entity="card", time="time", amount="amount", categorical=("shop",), numeric=("risk",), label="fraud", id="id"
@@ -64,6 +68,14 @@ def test_good_rows_are_all_kept_in_time_order():
         ("fraud", [2, 0, 1, 0], "label is neither 0 nor 1"),
         ("fraud", ["maybe", "0", "1", "0"], "label is neither 0 nor 1"),
         ("id", [None, "b", "c", "d"], "id is missing"),
+        ("id", ["", "b", "c", "d"], "id is missing"),
+        ("id", [0.5, 1.0, 2.0, 3.0], "id is a fraction"),
+        ("card", [2.0**60, 1.0, 2.0, 2.0], "entity is a fraction"),
+        ("card", ["x" * 1001, "x", "y", "y"], "text is longer than 1000 characters"),
+        ("shop", ["é" * 1001, "s" * 1000, "y", "y"], "text is longer than 1000 characters"),
+        ("time", ["2999-01-01", "2024-01-01", "2024-01-02", "2024-01-03"], "time lies in the future"),
+        ("time", ["2024-02-30", "2024-01-01", "2024-01-02", "2024-01-03"], "time is missing or unreadable"),
+        ("time", ["2024-01-01T10:00", *["2024-01-01T10:00Z"] * 3], "time has no zone, while others of the column do"),
     ],
 )
 def test_a_bad_row_is_set_aside_with_its_reason_and_the_others_stay(column, values, reason):
@@ -91,7 +103,8 @@ def test_a_missing_number_category_or_label_is_no_fault():
 
 
 def test_offsets_are_read_as_utc_and_numbers_as_seconds():
-    data = table(time=["2024-01-01T01:00:00+02:00", "2024-01-01T00:00:00Z", "2024-01-02", "2024-01-03"])
+    data = table(time=["2024-01-01T01:00:00+02:00", "2024-01-01T00:00:00Z", "2024-01-02 00:00+00", "2024-01-03T00:00Z"])
+    assert len(data) == 4
     assert data.time[0] == pd.Timestamp("2023-12-31T23:00:00").timestamp()
     assert table(time=[5.0, 6.0, 7.0, 8.0]).time.tolist() == [5, 6, 7, 8]
     assert table(time=[5.0, 6.0, 7.0, np.inf]).quarantine.counts() == {"time is missing or unreadable": 1}
@@ -156,3 +169,98 @@ def test_labels_may_be_absent_where_none_are_needed(tmp_path):
 
 def test_a_schema_survives_json():
     assert Schema.from_dict(SCHEMA.json()) == SCHEMA
+
+
+BRUSSELS = replace(SCHEMA, zone="Europe/Brussels")
+
+
+def test_a_zone_is_that_of_times_that_name_none():
+    data = validate(
+        rows(time=["2024-07-01T12:00", "2024-12-01T12:00", "2024-12-01T12:00Z", "2024-03-31T02:30"]), BRUSSELS
+    )
+    stamps = pd.to_datetime(data.frame.set_index("id")["time"], unit="s")
+    assert stamps["a"] == pd.Timestamp("2024-07-01T10:00") and stamps["b"] == pd.Timestamp("2024-12-01T11:00")
+    assert stamps["c"] == pd.Timestamp("2024-12-01T12:00")
+    assert stamps["d"] == pd.Timestamp("2024-03-31T01:30")  # a time that the clocks left out
+
+
+@pytest.mark.parametrize("zone", ["Europe/Brussels", "America/St_Johns", "Africa/Casablanca", "Asia/Kolkata", "UTC"])
+def test_offsets_are_those_of_zoneinfo(zone):
+    local = np.random.default_rng(0).integers(0, 4_000_000_000, 500)
+    theirs = [
+        datetime.fromtimestamp(int(t), UTC).replace(tzinfo=ZoneInfo(zone)).timestamp() for t in local
+    ]  # fold=0, as ours
+    assert to_utc(local, zone).tolist() == theirs
+
+
+def test_a_label_is_known_when_the_table_says_else_after_the_delay():
+    schema = replace(SCHEMA, label_time="known")
+    given = ["2024-01-05T00:00:00", None, "2023-12-01", "soon"]
+    data = validate(rows(known=given), schema)
+    assert data.label_time.tolist() == [pd.Timestamp(given[0]).timestamp(), data.time[1] + 7 * DAY]
+    assert data.quarantine.counts() == {"label time is before the transaction": 1, "label time is unreadable": 1}
+
+
+def test_an_entity_with_absurdly_many_events_is_set_aside_whole():
+    data = validate(rows(card=["x", "x", "x", "y"]), replace(SCHEMA, max_events=2))
+    assert data.frame["entity"].tolist() == ["y"]
+    assert data.quarantine.counts() == {"entity has more than 2 transactions": 3}
+
+
+def test_the_future_may_be_allowed():
+    late = rows(time=["2999-01-01", "2024-01-01", "2024-01-02", "2024-01-03"])
+    assert len(validate(late, replace(SCHEMA, future=True))) == 4
+
+
+def test_row_numbers_of_the_table_are_kept_and_break_ties():
+    same = ["2024-01-01"] * 4
+    data = validate(rows(row=[30, 10, 20, 5], time=same, amount=[1, 2, 3, np.nan]), replace(SCHEMA, row="row"))
+    assert data.frame["row"].tolist() == [10, 20, 30]
+    assert data.quarantine.records == [("row 5", "amount is not a finite number", "column amount")]
+    with pytest.raises(UserError, match="row numbers"):
+        validate(rows(row=[1, 1, 2, 3]), replace(SCHEMA, row="row"))
+
+
+def test_large_ids_with_a_gap_keep_their_last_digits(tmp_path):
+    place = folder_with(tmp_path / "d", None)
+    ids = pd.array([2**60 + 1, 2**60 + 2, None, 4], dtype="Int64")
+    rows(id=ids).to_parquet(place / "log.parquet")
+    assert read(place).frame["id"].tolist() == [2**60 + 1, 2**60 + 2, 4]
+
+
+def test_a_folder_of_parts_is_one_table(tmp_path):
+    place = folder_with(tmp_path / "d", None)
+    (place / "log.parquet").mkdir()
+    rows().iloc[2:].to_parquet(place / "log.parquet" / "part-1.parquet")
+    rows().iloc[:2].to_parquet(place / "log.parquet" / "part-0.parquet")
+    assert read(place).frame["id"].tolist() == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ({"zone": "Mars/Olympus"}, "no time zone 'Mars/Olympus'"),
+        ({"max_events": 0}, "whole number, 1 or more"),
+        ({"future": 1}, "true or false"),
+        ({"categorical": ["shop", "entity"]}, "cannot be called 'entity'"),
+        ({"currency": "time"}, "two roles"),
+        ({"text": "shop"}, "two roles"),
+    ],
+)
+def test_a_schema_that_cannot_be_is_refused(extra, says):
+    with pytest.raises(UserError, match=says):
+        Schema.from_dict({**SCHEMA.json(), **extra})
+
+
+def test_a_counterparty_may_be_a_category_too_and_toml_says_the_same_again(tmp_path):
+    schema = replace(SCHEMA, counterparty="shop", zone="Europe/Brussels", file='odd "name" \x7f.csv')
+    (tmp_path / "s.toml").write_text(schema.toml(), encoding="utf-8")
+    assert Schema.read(tmp_path / "s.toml") == schema
+    assert validate(rows(shop=[1, 2, 3, 4]), schema).frame["counterparty"].tolist() == ["1", "2", "3", "4"]
+
+
+def test_a_column_of_a_type_that_its_role_cannot_have_is_refused(tmp_path):
+    place = folder_with(tmp_path / "d", None)
+    rows(shop=pd.to_datetime(["2024-01-01"] * 4)).to_parquet(place / "log.parquet")
+    with pytest.raises(UserError, match="'shop' holds timestamps, which cannot be categorical"):
+        read(place)

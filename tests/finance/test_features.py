@@ -8,7 +8,7 @@ from finance.data import DAY, Transactions
 from finance.features import amount_over_median, handbook_features
 
 
-def naive(data: Transactions, name: str) -> np.ndarray:
+def naive(data: Transactions, name: str) -> dict[str, np.ndarray]:
     """The same features by pandas' rolling windows: an independent implementation."""
     frame = data.frame.assign(fraud=(data.label == 1).astype(float), one=1.0, at=pd.to_datetime(data.time, unit="s"))
     out = {}

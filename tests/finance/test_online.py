@@ -29,7 +29,7 @@ RECIPE = Recipe(shape=SHAPE, score=Score(horizon=6, stride=4, memory=3), batch_s
 def raw_log(seed: int, count: int, cards: int, gap: float = 40_000.0) -> pd.DataFrame:
     """Payments in order of time, with ties, missing values, and values that no training has seen."""
     draw = np.random.default_rng(seed)
-    time = np.cumsum(draw.exponential(gap / cards, count).astype(np.int64) * (draw.random(count) < 0.8)) + 1_700_000_000
+    time = np.cumsum(draw.exponential(gap / cards, count).astype(np.int64) * (draw.random(count) < 0.8)) + 1_600_000_000
     balance = np.where(draw.random(count) < 0.2, np.nan, draw.normal(100, 40, count))
     place = pd.Series(draw.integers(0, 30, count).astype(float)).where(draw.random(count) < 0.9)
     kind = pd.Series(draw.choice(["shop", "online", "odd"], count), dtype=object).where(draw.random(count) < 0.9, None)
@@ -169,7 +169,7 @@ def test_a_table_with_a_payment_out_of_order_is_refused_whole(scorer: FraudScore
 
 
 def test_what_is_remembered_of_a_card_does_not_grow(scorer: FraudScorer) -> None:
-    table = validate(raw_log(7, 10_000, 1), SCHEMA)
+    table = validate(raw_log(7, 10_000, 1, gap=4_000.0), SCHEMA)
     online = OnlineScorer.from_history(scorer, table)
     (card,) = online.states.cards.values()
     assert card.count == 10_000 and card.ids.shape[1] == card.numbers.shape[1] < SHAPE.context and len(card.past) == 3

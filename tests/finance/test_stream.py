@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +14,11 @@ from core.errors import UserError
 from core.training import TrainConfig
 from finance.data import Transactions
 from finance.encoders import Shape
+from finance.engines import Spark
 from finance.estimators import FraudScorer, TransactionEncoder
 from finance.presets import Recipe
 from finance.scoring import Score
 from finance.stream import embed_batches, embedded_schema, score_batches, scored_schema
-
-SPARK = find_spec("pyspark") is not None and (shutil.which("java") is not None or "JAVA_HOME" in os.environ)
 
 
 @pytest.fixture(scope="module")
@@ -97,30 +92,14 @@ def test_no_row_is_lost_and_what_is_refused_says_why(run: Path, folder: Path) ->
 
 
 @pytest.mark.spark
-@pytest.mark.skipif(not SPARK, reason="needs pyspark and Java")
-def test_spark_gives_the_same_scores(
-    run: Path, folder: Path, log: Transactions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pyspark.sql import SparkSession
+def test_spark_gives_the_same_scores(spark: Spark, run: Path, folder: Path, log: Transactions) -> None:
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    root = str(Path(__file__).parents[2])
-    monkeypatch.setenv("PYTHONPATH", root)
-    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     table = arrow(folder).append_column("at", pa.array(range(2500)))
-    spark = (
-        SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").config("spark.sql.shuffle.partitions", "3")
-        .config("spark.sql.session.timeZone", "UTC").config("spark.sql.execution.arrow.maxRecordsPerBatch", "300")
-        .config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1").getOrCreate()
-    )  # fmt: skip
-    try:
-        frame = spark.createDataFrame(table.to_pandas())
-        ordered = frame.repartition("card").sortWithinPartitions("card", "time", "at")
-        said = from_arrow_schema(scored_schema(str(run), table.schema))
-        found = ordered.mapInArrow(partial(score_batches, str(run)), said).toPandas()
-    finally:
-        spark.stop()
+    frame = spark.session.createDataFrame(table.to_pandas()).repartition(3, "card")
+    ordered = frame.sortWithinPartitions("card", "time", "at")
+    said = from_arrow_schema(scored_schema(str(run), table.schema))
+    found = ordered.mapInArrow(partial(score_batches, str(run)), said).toPandas()
     whole = first_of(log)
     expected = pd.Series(FraudScorer.load(run).score_samples(whole), index=whole.frame["id"])
     assert len(found) == len(whole) and found["refused"].isna().all()
