@@ -36,7 +36,7 @@ def handbook_features(data: Transactions) -> Features:
     columns: dict[str, NDArray[np.float64]] = {"amount": data.amount}
     columns["weekend"] = ((data.day + 3) % 7 >= 5).astype(float)  # day 0, 1970-01-01, was a Thursday
     columns["night"] = (data.time % DAY // 3600 <= 6).astype(float)
-    card = _Windows(data.card, data.time)
+    card = Windows(data.card, data.time)
     for days in WINDOWS:
         count = card.total(np.ones(len(data)), days)
         columns[f"card payments, {days} d"] = count
@@ -47,7 +47,7 @@ def handbook_features(data: Transactions) -> Features:
     known = (data.label >= 0).astype(float)
     from_labels = []
     for name in data.schema.categorical:
-        place = _Windows(Categories.fit(data.frame[name]).encode(data.frame[name]), data.time, data.label_time)
+        place = Windows(Categories.fit(data.frame[name]).encode(data.frame[name]), data.time, data.label_time)
         for days in WINDOWS:
             columns[f"{name} payments, {days} d"] = place.total(np.ones(len(data)), days)
             if data.labelled:
@@ -71,7 +71,7 @@ def amount_over_median(data: Transactions) -> NDArray[np.float64]:
     return np.where(np.isfinite(ratio), ratio, 1.0)
 
 
-class _Windows:
+class Windows:
     """Sums over time windows of each group, by running sums and binary search.
 
     Args:

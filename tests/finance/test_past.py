@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finance.data import DAY, Schema, Transactions, validate
-from finance.features import amount_over_median, handbook_features
+from finance.features import amount_over_median
+from finance.handmade import handmade_features
 from finance.histories import EventCodec
 
 SCHEMA = Schema(
@@ -60,7 +61,7 @@ def label_time(row: Row) -> float:
 def past_of(table: Transactions, numbers: set[int]) -> dict[str, Any]:
     """All that is made of the rows with these numbers, by name."""
     at = np.flatnonzero(table.frame["row"].isin(numbers))
-    features = handbook_features(table)
+    features = handmade_features(table)
     made: dict[str, Any] = dict(zip(features.names, features.values.T, strict=True))
     histories = CODEC.encode(table)
     made |= {f"event {key}": histories.to_table(values) for key, values in histories.ragged.fields.items()}

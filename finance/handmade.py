@@ -1,0 +1,80 @@
+"""The classifier's hand-made features: the Handbook's, and what analysts add to them. Past-only, labels only once they are known.
+
+Beyond finance.features: of the card and of each categorical column, how many frauds became known in windows that end with the
+payment, and how many days ago the first and the last of them took place; of the amount, how it stands to the card's own past.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from core.codec import Categories
+from finance.data import DAY, Transactions
+from finance.features import Features, Windows, amount_over_median, handbook_features
+
+COUNTED = (3, 7, 14, 28)  # days in which frauds became known
+REMEMBERED = 35  # days; a fraud that became known earlier is as none
+NEVER = 99.0  # days since a fraud where there is none
+RATIOS = (3, 10)  # payments of the card, the present one included, over which its amounts' ratios are joined
+
+
+def handmade_features(data: Transactions) -> Features:
+    """Features of every row (N, F), from the row itself, earlier rows, and labels that are known by then."""
+    base = handbook_features(data)
+    columns = dict(_ratios(data))
+    from_labels: dict[str, NDArray[np.float64]] = {}
+    for name in dict.fromkeys([*data.schema.categorical, *filter(None, [data.schema.counterparty])]):
+        column = data.frame[name] if name in data.frame else data.frame["counterparty"]
+        group = Categories.fit(column).encode(column)
+        recent = Windows(group, data.time)
+        columns[f"{name} payments, to now, 1 d"] = recent.total(np.ones(len(data)), 1)
+        count = recent.total(np.ones(len(data)), 30)
+        columns[f"{name} payments, to now, 30 d"] = count
+        columns[f"{name} mean amount, to now, 30 d"] = recent.total(data.amount, 30) / count
+        from_labels |= _frauds(data, group, name)
+    from_labels |= _frauds(data, data.card, "card")
+    if not data.labelled:
+        from_labels = {}
+    names = (*base.names, *columns, *from_labels)
+    values = np.column_stack([base.values, *columns.values(), *from_labels.values()])
+    return Features(
+        values, names, np.concatenate([base.from_labels, np.isin(names[len(base.names) :], list(from_labels))])
+    )
+
+
+def _ratios(data: Transactions) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """The amount over the card's past median, and the largest and the mean of the card's last such ratios."""
+    ratio = amount_over_median(data)
+    yield "amount / card median", ratio
+    order = np.argsort(data.card, kind="stable")  # the table is in time order
+    by_card = pd.Series(ratio[order]).groupby(data.card[order])
+    for count in RATIOS:
+        last = by_card.rolling(count, min_periods=1)
+        for what, values in (("largest", last.max()), ("mean", last.mean())):
+            back = np.empty(len(data))
+            back[order] = values.to_numpy()
+            yield f"{what} of the last {count} ratios", back
+
+
+def _frauds(data: Transactions, group: NDArray[np.int64], name: str) -> dict[str, NDArray[np.float64]]:
+    """Frauds of a row's group that are known by then: how many of late, and days since the first and the last of them."""
+    fraud = (data.label == 1).astype(float)
+    known = Windows(group, data.time, data.label_time)
+    made = {f"{name} frauds known, {days} d": known.total(fraud, days) for days in COUNTED}
+    at = np.flatnonzero(data.label == 1)
+    at = at[np.lexsort((data.label_time[at], group[at]))]
+    zero = int(data.time.min())
+    span = int(max(data.time.max(), data.label_time.max())) - zero + (REMEMBERED + 1) * DAY
+    key, now = group[at] * span + data.label_time[at] - zero, group * span + data.time - zero
+    begin = np.searchsorted(key, np.maximum(now - REMEMBERED * DAY, group * span))
+    end = np.searchsorted(key, now)  # known before this second
+    for which, place in (("first", begin), ("last", end - 1)):
+        since = np.full(len(data), NEVER)
+        some = end > begin
+        since[some] = (data.time[some] - data.time[at[place[some]]]) / DAY
+        made[f"days since the {which} known fraud, {name}"] = since
+    return made
