@@ -207,7 +207,7 @@ class Bench:
     Attributes:
         only: one test of finance.benchmark.TESTS; methods (does each method learn?), or one of them as methods-NAME; all tests but
             smoke where it is not given.
-        minutes: pretraining time of each seed; 8 where it is not given, but for the methods, which train 500 steps.
+        minutes: pretraining time of each seed; where it is not given 2000 steps, of each method 500.
         out: folder for parts and results.json.
         seeds: how many, from 0.
         device: cpu, cuda, …
