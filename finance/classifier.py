@@ -113,14 +113,9 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
 
         No calibration where frauds are of too few cards to hold some out.
         """
-        from sklearn.model_selection import StratifiedGroupKFold
-
-        if min(len(np.unique(card[label == c])) for c in (0, 1)) < FOLDS:
+        odds = held_out_odds(self._trees, x, label, card, self.seed)
+        if odds is None:
             return Platt()
-        odds = np.zeros(len(label))
-        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=self.seed)
-        for fit, held in folds.split(x, label, card):
-            odds[held] = self._trees.fit(x[fit], label[fit], self.seed).predict(x[held], raw_score=True)
         line = Platt.fit(odds, label)
         self.trained_on_ |= {
             "held_out_average_precision": float(average_precision(label, odds)[0]),
@@ -168,6 +163,18 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
             raise UserError("trees and names do not fit", where=run / FILE, mend="use the verb learn again")
         new.classes_ = np.array([0, 1])
         return new
+
+
+def held_out_odds(trees: Trees, x: Array, label: NDArray[np.int64], card: NDArray[np.int64], seed: int) -> Array | None:
+    """Log-odds (N,) by trees that have not seen the row's card; None where frauds, or genuine payments, are of too few cards."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if min(len(np.unique(card[label == c])) for c in (0, 1)) < FOLDS:
+        return None
+    odds = np.zeros(len(label))
+    for fit, held in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(x, label, card):
+        odds[held] = trees.fit(x[fit], label[fit], seed).predict(x[held], raw_score=True)
+    return odds
 
 
 def learned_from(table: Transactions, until: int, days: int) -> NDArray[np.bool_]:

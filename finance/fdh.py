@@ -20,11 +20,12 @@ from finance.baselines import logistic_regression, random_forest
 from finance.classifier import learned_from
 from finance.data import Transactions
 from finance.estimators import FraudScorer, TransactionEncoder
-from finance.evaluation import Cards, Study, label_free_floors
+from finance.evaluation import label_free_floors
 from finance.features import handbook_features
 from finance.handmade import HandMade, handmade_features
 from finance.metrics import Panel
 from finance.split import FDH_TEST, rows
+from finance.study import Cards, Study
 from finance.trees import Trees
 
 DATA = "fdh_simulated"
