@@ -23,10 +23,10 @@ from finance.baselines import CLASSIFIERS, DETECTORS
 from finance.classifier import held_out_odds
 from finance.data import Transactions
 from finance.estimators import FraudScorer, TransactionEncoder
-from finance.features import amount_over_median
+from finance.features import Features, amount_over_median
 from finance.metrics import Panel
 from finance.scratch import scratch_scores
-from finance.split import Split
+from finance.split import Rows, Split
 from finance.study import Cards, Study
 from finance.trees import Trees
 
@@ -64,17 +64,16 @@ def check_unseen(encoder: TransactionEncoder, split: Split) -> None:
         )
 
 
-def label_free_floors(study: Study, seed: int = 0) -> dict[str, Array]:
+def label_free_floors(data: Transactions, rows: Rows, features: Features, seed: int = 0) -> dict[str, Array]:
     """Scores of the test rows by detectors that are fitted without labels on the training days.
 
     Those marked `with fraud rates` read columns made from delayed labels, as published "unsupervised" figures do.
     """
-    train, test, features = study.rows.train, study.rows.test, study.features
-    found = {"amount_over_median": amount_over_median(study.data)[test]}
+    found = {"amount_over_median": amount_over_median(data)[rows.test]}
     for name, detect in DETECTORS.items():
-        found[name] = detect(features.label_free()[train], features.label_free()[test], seed)
+        found[name] = detect(features.label_free()[rows.train], features.label_free()[rows.test], seed)
         if features.from_labels.any():
-            found[f"{name} with fraud rates"] = detect(features.values[train], features.values[test], seed)
+            found[f"{name} with fraud rates"] = detect(features.values[rows.train], features.values[rows.test], seed)
     return found
 
 
@@ -155,7 +154,7 @@ def evaluate(
         say("detectors without labels")
         scorer = FraudScorer(encoder)
         sections.append(parts.reasons_section(scorer, study, settings.cards, tested["ours"]))
-        free = {"ours": ours.surprise[study.rows.test, 0], **label_free_floors(study)}
+        free = {"ours": ours.surprise[study.rows.test, 0], **label_free_floors(study.data, study.rows, study.features)}
         for cards, prefix in (("unknown", "label_free."), ("all", "label_free.all_cards.")):
             without = label_free_metrics(study, free, cards, settings.resamples)  # type: ignore[arg-type]
             if not without:
