@@ -8,11 +8,12 @@ scores = FraudScorer(encoder).score_samples("folder")   # (N,), higher = strange
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
@@ -41,6 +42,17 @@ class Encoded:
     table: Transactions
     histories: Histories
     codec: EventCodec
+    _values: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def values(self, key: str) -> NDArray[np.int64]:
+        """A category of every event (N,), in the order of histories: ids, but for hashed and unknown values, which stay apart here."""
+        if key not in self._values:
+            self._values[key] = self.histories.ragged.fields[key]
+            title = self.codec.title(key)
+            if title in self.table.frame:
+                names = pd.factorize(self.table.frame[title])[0].astype(np.int64)
+                self._values[key] = names[self.histories.rows]
+        return self._values[key]
 
 
 Data = str | Path | Transactions | Encoded

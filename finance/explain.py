@@ -2,7 +2,8 @@
 
 Each field is hidden by itself and told from all else: the card's earlier payments and the payment's other fields. Its surprise is
 −log of the probability of something at least as odd (two-sided for numbers, all values no likelier for categories), so that the fields
-of a payment can be ranked by it, whatever their kind.
+of a payment can be ranked by it, whatever their kind. To what the network says of a category is added what the card's own earlier values
+say (a cache, Kuhn & De Mori 1990): that a card has never been to a place among thousands is more than a network of any size remembers.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from finance.histories import EventCodec, Histories, Windows
 
 COLUMNS = ("row", "field", "seen", "expected", "surprise")
 RANGE = (0.05, 0.95)  # between which most of what was expected lies
+PRIOR = 10  # earlier values of a card that weigh as much as the network
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -85,7 +87,9 @@ def _batch(
             surprise, expected = _number(head, encoded.codec, name, state, value)
             seen = [_said(encoded.codec, name, v) for v in value.tolist()]
         else:
-            surprise, likely, share = _category(cast(CategoricalHead, head), state, value)
+            odder, likely, share = _category(cast(CategoricalHead, head), state, value)
+            own = [_habit(encoded, name, event) for event in explained]
+            surprise = torch.where(value != MISSING, -_mixed(odder.cpu(), own).to(device).clamp(1e-30, 1).log(), 0.0)
             words = [_named(encoded, name, v, earlier) for v, earlier in zip(likely, windowed, strict=True)]
             expected = [
                 f"{word} ({', '.join([f'{p:.0%}', *notes])})" for (word, notes), p in zip(words, share, strict=True)
@@ -110,15 +114,36 @@ def _number(head: MixtureHead, codec: EventCodec, name: str, state: Tensor, valu
 
 
 def _category(head: CategoricalHead, state: Tensor, value: Tensor) -> tuple[Tensor, list[int], list[float]]:
-    """Surprise (B,), 0 where the value is missing; the likeliest id of each payment, and its probability."""
+    """Probability of a value no likelier (B,); the likeliest id of each payment, and its probability."""
     chance = head.log_probs(state).exp()  # (B, size)
     chance = chance / chance.sum(1, keepdim=True)
     own = chance.gather(1, value[:, None])
     odder = torch.where(chance <= own, chance, 0.0).sum(1)
     likely = chance[:, FIRST:].argmax(1) + FIRST
     share = chance.gather(1, likely[:, None])[:, 0]
-    surprise = torch.where(value != MISSING, -odder.clamp(1e-30, 1).log(), 0.0)
-    return surprise, likely.tolist(), share.tolist()
+    return odder, likely.tolist(), share.tolist()
+
+
+def _habit(encoded: Encoded, name: str, event: int) -> tuple[float, int]:
+    """By all earlier values of the card alone, the probability of one no more frequent than this event's; and how many values those are.
+
+    Of one that is new: the share of values that occurred once, which estimates how likely the next is new (Good 1953).
+    """
+    values = encoded.values(name)
+    offsets = encoded.histories.ragged.offsets
+    past = values[offsets[np.searchsorted(offsets, event, side="right") - 1] : event]
+    if not len(past):
+        return 1.0, 0
+    _, which, counts = np.unique(past, return_inverse=True, return_counts=True)
+    own = int((past == values[event]).sum())
+    return float((counts[which] <= own).mean() if own else (counts == 1).sum() / len(past)), len(past)
+
+
+def _mixed(odder: Tensor, own: list[tuple[float, int]]) -> Tensor:
+    """Both probabilities (B,), the card's own the more, the more values it has."""
+    habit, count = (torch.tensor(part, dtype=odder.dtype) for part in zip(*own, strict=True))
+    weight = count / (count + PRIOR)
+    return (1 - weight) * odder + weight * habit
 
 
 def _said(codec: EventCodec, name: str, value: float) -> str:
