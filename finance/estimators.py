@@ -24,9 +24,11 @@ from core.device import on_cores
 from core.encoders import FieldStem, TokenEncoder
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
+from core.methods import MaskedConfig, Method, SwAV
 from core.tokens import Batch, to_device
 from finance.data import Transactions, read
 from finance.encoders import event_encoder
+from finance.groups import Groups
 from finance.histories import EventCodec, Histories, Windows
 from finance.methods import WITH_HEADS, Plan, build
 from finance.presets import Recipe
@@ -60,7 +62,7 @@ class TransactionEncoder(PretrainedEncoder):
 
     domain = "finance"
     encoder_: TokenEncoder
-    heads_: nn.ModuleDict | None
+    heads_: nn.Module | None  # of each field, or the groups of swav
 
     def __init__(self, recipe: Recipe | None = None) -> None:
         self.recipe = recipe
@@ -101,7 +103,7 @@ class TransactionEncoder(PretrainedEncoder):
         }
         ragged = self.codec_.encode(past).ragged
         torch.manual_seed(recipe.train.seed)
-        method = build(self._build(recipe))
+        method = self._build(recipe)
         batches = SequenceBatches(
             ragged,
             max(2, min(recipe.batch_size, int((ragged.lengths >= recipe.shortest).sum()))),
@@ -147,6 +149,29 @@ class TransactionEncoder(PretrainedEncoder):
         last[len(table) - 1 - np.unique(table.card[::-1], return_index=True)[1]] = True
         return table.frame["entity"].to_numpy()[last], self.transform(table, last)[last]
 
+    def groups(self, data: Data) -> tuple[NDArray, NDArray[np.int64]]:
+        """Each card's name (C,) and its peer group (C,), see `groups_of`."""
+        names, states = self.transform_cards(data)
+        return names, self.groups_of(states)
+
+    def groups_of(self, states: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The peer group (N,) of embeddings (N, D): the number of the prototype that each lies nearest to.
+
+        Raises:
+            UserError: a run of another method than `swav`, which knows no groups.
+        """
+        self._check_fitted()
+        if not isinstance(self.heads_, Groups):
+            raise UserError(
+                f"a run of method '{self.recipe_.method}' knows no groups", where="run", mend="use --method swav"
+            )
+        return self.heads_.to(self.device).nearest(torch.from_numpy(states).to(self.device)).cpu().numpy()
+
+    @property
+    def scores(self) -> bool:
+        """Whether `FraudScorer` can use it: it learned to predict hidden fields."""
+        return isinstance(self.recipe_.objective, MaskedConfig)
+
     @property
     def device(self) -> str:
         """Where the weights are."""
@@ -178,13 +203,16 @@ class TransactionEncoder(PretrainedEncoder):
         kinds = {f.name: torch.long if f.kind == "categorical" else torch.float32 for f in self.codec_.fields}
         return {name: torch.zeros(shape, dtype=kind) for name, kind in {**kinds, "pad": torch.bool}.items()}
 
-    def _build(self, recipe: Recipe) -> Plan:
+    def _build(self, recipe: Recipe) -> Method:
         self.recipe_ = recipe
         self.encoder_ = event_encoder(self.codec_, recipe.shape)
         heads = cast(FieldStem, self.encoder_.stem).heads(components=recipe.shape.components, trim=recipe.shape.trim)
         self.heads_ = heads if isinstance(recipe.objective, WITH_HEADS) else None
         weights = {f.name: 1.0 if f.name == "amount" else recipe.other_weight for f in self.codec_.fields}
-        return Plan(self.encoder_, heads, weights, recipe.objective, recipe.pretext, self.codec_.fields)
+        method = build(Plan(self.encoder_, heads, weights, recipe.objective, recipe.pretext, self.codec_.fields))
+        if isinstance(method, SwAV):
+            self.heads_ = Groups(method)
+        return method
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -277,7 +305,7 @@ class FraudScorer(OutlierMixin, BaseEstimator):
         if self.encoder is None or not hasattr(self.encoder, "encoder_"):
             raise UserError("this FraudScorer is not fitted", mend="call fit first, or load a run")
         method, heads = self.encoder.recipe_.method, self.encoder.heads_
-        if method != "masked" or heads is None:
+        if not self.encoder.scores or not isinstance(heads, nn.ModuleDict):
             raise UserError(f"a run of method '{method}' gives no score", where="run", mend="use --method masked")
         return self.encoder, heads
 

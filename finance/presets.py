@@ -29,7 +29,7 @@ class Recipe:
     """All settings of a pretraining run.
 
     Attributes:
-        method: the preset's name; `masked` is the one that can score.
+        method: the preset's name; `masked` and `masked_events` can score.
         objective: the method's own settings.
         pretext: what it learns from.
         batch_size: windows a step.
@@ -61,6 +61,14 @@ def masked() -> Recipe:
     return Recipe()
 
 
+def masked_events() -> Recipe:
+    """Masked fields, and beside them whole events and whole columns of a window (PRAGMA, 2026, hides a tenth of each); can score.
+
+    `tacit-finance pretrain --data fdh_simulated --method masked_events --out RUN --minutes 8`.
+    """
+    return Recipe("masked_events", m.MaskedConfig(), Masks(events=0.1, columns=0.1))
+
+
 def next_event() -> Recipe:
     """The next event's fields from the history (GPT); gives embeddings, no score.
 
@@ -84,6 +92,15 @@ def simclr() -> Recipe:
     a linear probe, after 1.9 minutes (docs/methods.md).
     """
     return _slices("simclr", m.SimCLRConfig())
+
+
+def swav() -> Recipe:
+    """Slices of a card choose the same of some prototypes (SwAV, Caron et al. 2020): peer groups; gives embeddings, no score.
+
+    `tacit-finance pretrain --data fdh_simulated --method swav --out RUN --minutes 5`, then `embed --run RUN --data … --per card`,
+    whose column `group` says which prototype a card is nearest to.
+    """
+    return _slices("swav", m.SwAVConfig(prototypes=16))
 
 
 def moco() -> Recipe:
@@ -177,8 +194,8 @@ def cpc() -> Recipe:
 
 
 METHODS: dict[str, Callable[[], Recipe]] = {
-    "masked": masked, "next": next_event, "simclr": simclr, "moco": moco, "byol": byol, "barlow": barlow, "vicreg": vicreg,
-    "data2vec": data2vec, "denoise": denoise, "replaced": replaced, "order": order, "cpc": cpc,
+    "masked": masked, "masked_events": masked_events, "next": next_event, "simclr": simclr, "moco": moco, "byol": byol,
+    "barlow": barlow, "vicreg": vicreg, "swav": swav, "data2vec": data2vec, "denoise": denoise, "replaced": replaced, "order": order, "cpc": cpc,
 }  # fmt: skip
 
 

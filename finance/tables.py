@@ -15,6 +15,7 @@ from core.errors import UserError
 from core.quarantine import csv_safe
 from finance.data import Transactions
 from finance.estimators import FraudScorer, TransactionEncoder
+from finance.groups import Groups
 from finance.split import on_or_after
 
 KEY = "TACIT_KEY"
@@ -47,10 +48,12 @@ def embedding_table(
     per: Literal["payment", "card"] = "payment",
     pseudonymise: bool = False,
 ) -> pd.DataFrame:
-    """Columns `0` … `D-1`, beside row and id of a payment, or the card's name."""
+    """Columns `0` … `D-1`, beside row and id of a payment, or the card's name and, of a run of method swav, its `group`."""
     if per == "card":
         cards, states = encoder.transform_cards(data)
         keys = pd.DataFrame({data.schema.entity: _hashed(pd.Series(cards)) if pseudonymise else cards})
+        if isinstance(encoder.heads_, Groups):
+            keys["group"] = encoder.groups_of(states)
     else:
         keys, states = _keys(data, pseudonymise), encoder.transform(data)
     made = pd.concat([keys, pd.DataFrame(states, columns=[str(i) for i in range(states.shape[1])])], axis=1)

@@ -143,7 +143,7 @@ class Drift:
         from finance.tables import write
 
         encoder = TransactionEncoder.load(self.run_folder)
-        scorer = FraudScorer(encoder) if encoder.recipe_.method == "masked" else None
+        scorer = FraudScorer(encoder) if encoder.scores else None
         since = encoder.until_ if self.since is None else day_of(self.since)
         found = drift(encoder, load(self.data, self.schema, labels=False), since, self.days, scorer)
         for row in found.itertuples():
