@@ -28,6 +28,7 @@ class Synth:
         days: length of the log.
         seed: equal seeds give equal files.
         csv: write csv instead of parquet.
+        descriptions: say of each payment what the merchant is called.
     """
 
     out: Path
@@ -35,13 +36,14 @@ class Synth:
     days: int = 70
     seed: int = 0
     csv: bool = False
+    descriptions: bool = False
 
     def run(self) -> None:
         from finance.synthetic import World, write
 
         write(
             self.out,
-            World(self.size, self.days, seed=self.seed),
+            World(self.size, self.days, descriptions=self.descriptions, seed=self.seed),
             "transactions.csv" if self.csv else "transactions.parquet",
         )
         print(f"{self.size} cards over {self.days} days: {self.out}")

@@ -127,6 +127,8 @@ def drift(
         if field.name == "weekday":
             found["weekday"] = of_weekdays(table.day[past], table.day[present])
             continue
+        if field.table and encoder.codec_.title(field.name) in found:
+            continue  # of a text its first word is compared
         compare = stability if field.kind == "numeric" else of_classes
         found[encoder.codec_.title(field.name)] = compare(values[past], values[present])
     if scorer is not None:

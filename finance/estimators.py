@@ -94,7 +94,12 @@ class TransactionEncoder(PretrainedEncoder):
             raise UserError("no transaction before the test period", where="time", mend="give a longer log")
         fields = recipe.fields
         self.codec_ = EventCodec.fit(
-            past, max_categories=fields.max_categories, buckets=fields.buckets, min_count=fields.min_count
+            past,
+            max_categories=fields.max_categories,
+            buckets=fields.buckets,
+            min_count=fields.min_count,
+            words=fields.words,
+            vocabulary=fields.vocabulary,
         )
         self.trained_on_: dict[str, Any] = {
             "rows": len(past),
@@ -208,7 +213,13 @@ class TransactionEncoder(PretrainedEncoder):
         self.encoder_ = event_encoder(self.codec_, recipe.shape)
         heads = cast(FieldStem, self.encoder_.stem).heads(components=recipe.shape.components, trim=recipe.shape.trim)
         self.heads_ = heads if isinstance(recipe.objective, WITH_HEADS) else None
-        weights = {f.name: 1.0 if f.name == "amount" else recipe.other_weight for f in self.codec_.fields}
+        share = {
+            f.table: 1 / sum(g.table == f.table for g in self.codec_.fields) for f in self.codec_.fields if f.table
+        }
+        weights = {
+            f.name: 1.0 if f.name == "amount" else recipe.other_weight * share.get(f.table, 1.0)
+            for f in self.codec_.fields
+        }
         method = build(Plan(self.encoder_, heads, weights, recipe.objective, recipe.pretext, self.codec_.fields))
         if isinstance(method, SwAV):
             self.heads_ = Groups(method)
@@ -282,7 +293,8 @@ class FraudScorer(OutlierMixin, BaseEstimator):
     def reasons(self, data: Data, rows: NDArray[np.bool_] | None = None) -> dict[str, NDArray[np.float64]]:
         """Surprise of every field (N,) in nats, by the column's own name: −log P(as large or larger) of the amount, −log p else.
 
-        All fields of an event are hidden at once: each is judged by the card's older history, not by the others.
+        All fields of an event are hidden at once: each is judged by the card's older history, not by the others. The words of a
+        text are judged each by itself, and summed.
         """
         encoder, heads = self.fitted()
         encoded = encoder.encode(data)
@@ -298,7 +310,7 @@ class FraudScorer(OutlierMixin, BaseEstimator):
             all_fields=True,
             device=encoder.device,
         )
-        return {encoder.codec_.title(key): histories.to_table(values) for key, values in found.items()}
+        return {title: histories.to_table(values) for title, values in encoder.codec_.by_title(found).items()}
 
     def fitted(self) -> tuple[TransactionEncoder, nn.ModuleDict]:
         """The encoder and its head of each field; `UserError` where it is not fitted, or by a method that gives no score."""

@@ -102,7 +102,7 @@ class OnlineScorer:
         why = None
         if reasons:
             names = [field.name for field in cast(FieldStem, self._network.stem).fields]
-            why = {self._codec.title(k): v for k, v in self._surprise(card, ids, numbers, names).items()}
+            why = self._codec.by_title(self._surprise(card, ids, numbers, names))
         kept = ids.shape[1] - s.kept(card.count + 1)
         s.cards[given.card] = Card(
             card.count + 1, given.time, ids[:, kept:], numbers[:, kept:], s.remembered(card.past, np.array([own]))

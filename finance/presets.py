@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core import methods as m
+from core.config import SIZE, within
 from core.errors import UserError
 from core.training import TrainConfig
 from finance.encoders import Shape
@@ -22,6 +23,11 @@ class Fields:
     max_categories: int = 500
     buckets: int = 256
     min_count: int = 5
+    words: int = 8
+    vocabulary: int = 1000
+
+    def __post_init__(self) -> None:
+        within(self, words=(0, 64), vocabulary=SIZE)
 
 
 @dataclass(frozen=True)
