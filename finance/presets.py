@@ -71,6 +71,8 @@ def masked_events() -> Recipe:
     """Masked fields, and beside them whole events and whole columns of a window (PRAGMA, 2026, hides a tenth of each); can score.
 
     `tacit-finance pretrain --data fdh_simulated --method masked_events --out RUN --minutes 8`.
+    Expected of masked_events's features, of untrained ones in brackets: fdh_simulated auroc .947 (.864) by kNN, .947
+    (.935) by a linear probe, after 3.8 minutes (docs/methods.md).
     """
     return Recipe("masked_events", m.MaskedConfig(), Masks(events=0.1, columns=0.1))
 
@@ -105,6 +107,8 @@ def swav() -> Recipe:
 
     `tacit-finance pretrain --data fdh_simulated --method swav --out RUN --minutes 5`, then `embed --run RUN --data … --per card`,
     whose column `group` says which prototype a card is nearest to.
+    Expected of swav's features, of untrained ones in brackets: fdh_simulated auroc .964 (.864) by kNN, .955 (.935) by a
+    linear probe, after 2.9 minutes (docs/methods.md).
     """
     return _slices("swav", m.SwAVConfig(prototypes=16))
 
