@@ -61,6 +61,8 @@ class Pretrain:
             order or cpc.
         minutes: wall time; or
         steps: optimizer steps. The recipe's own number where neither is given.
+        view: whose histories: the cards', or the counterparties' (terminals, merchants), of whom the card is then a field. The run
+            remembers it, and reads the same files.
         until: first day that is not seen, as 2024-12-31; by default the first test day.
         schema: TOML file that says which column is what.
         seed: equal seeds give equal weights.
@@ -71,6 +73,7 @@ class Pretrain:
     data: str
     out: Path
     method: str = "masked"
+    view: Literal["card", "counterparty"] = "card"
     minutes: float | None = None
     steps: int | None = None
     until: str | None = None
@@ -93,8 +96,8 @@ class Pretrain:
         train = replace(recipe.train, seed=self.seed, device=self.device)
         if self.minutes is not None or self.steps is not None:
             train = replace(train, minutes=self.minutes, steps=self.steps)
-        recipe = settings(replace(recipe, train=train), self.set)
-        table = load(self.data, self.schema, labels=False)
+        recipe = settings(replace(recipe, train=train, view=self.view), self.set)
+        table = load(self.data, self.schema, labels=False, view=recipe.view)
         until = None if self.until is None else day_of(self.until)
         encoder = TransactionEncoder(recipe).fit(table, until=until, out=self.out, note=say)
         print(f"run: {encoder.save(self.out)}")
@@ -130,7 +133,7 @@ class Evaluate:
         from finance.split import default_split
 
         encoder = TransactionEncoder.load(self.run_folder)
-        table = load(self.data, self.schema, labels=True)
+        table = load(self.data, self.schema, labels=True, view=encoder.recipe_.view)
         settings = Settings(self.fractions, self.draws, self.scratch_share, cards=self.cards)
         evaluation = evaluate(encoder, table, default_split(table), settings, say)
         for name, found in evaluation.answers.items():
@@ -167,7 +170,7 @@ class Score:
 
         alert = None if self.threshold is None else Threshold.read(self.threshold).score
         scorer = FraudScorer.load(self.run_folder)
-        table = load(self.data, self.schema, labels=False)
+        table = load(self.data, self.schema, labels=False, view=scorer.fitted()[0].recipe_.view)
         since = None if self.since is None else day_of(self.since)
         made = score_table(scorer, table, since, self.pseudonymise, alert)
         alerts = "" if alert is None else f", {int(made['alert'].sum())} alerts"
@@ -182,7 +185,8 @@ class Embed:
         run_folder: what pretrain wrote.
         data: the log to embed.
         out: parquet file to write.
-        per: a row for each payment, or for each card.
+        per: a row for each payment, or for each card (each counterparty, of a run that sees those); a run of method swav says also
+            in which peer group it is.
         pseudonymise: replace ids by keyed hashes; the key is read from the environment variable TACIT_KEY.
         schema: TOML file that says which column is what.
     """
@@ -199,7 +203,8 @@ class Embed:
         from finance.tables import embedding_table, write
 
         encoder = TransactionEncoder.load(self.run_folder)
-        made = embedding_table(encoder, load(self.data, self.schema, labels=False), self.per, self.pseudonymise)
+        table = load(self.data, self.schema, labels=False, view=encoder.recipe_.view)
+        made = embedding_table(encoder, table, self.per, self.pseudonymise)
         print(f"{len(made)} rows: {write(made, self.out)}")
 
 

@@ -87,7 +87,7 @@ class TransactionEncoder(PretrainedEncoder):
             UserError: unreadable data, or too little of it.
         """
         recipe = self.recipe or Recipe()
-        table = as_transactions(data)
+        table = as_transactions(data).seen_by(recipe.view)
         self.until_ = default_split(table).test if until is None else until
         past = table.where(table.day < self.until_)
         if len(past) < 2:
@@ -100,6 +100,7 @@ class TransactionEncoder(PretrainedEncoder):
             min_count=fields.min_count,
             words=fields.words,
             vocabulary=fields.vocabulary,
+            hashed=[table.schema.counterparty] if recipe.view == "counterparty" else [],  # a run holds no card
         )
         self.trained_on_: dict[str, Any] = {
             "rows": len(past),
@@ -131,8 +132,24 @@ class TransactionEncoder(PretrainedEncoder):
         self._check_fitted()
         if isinstance(data, Encoded) and data.codec is self.codec_:
             return data
-        table = as_transactions(data)
+        table = self.seen(as_transactions(data))
         return Encoded(table, self.codec_.encode(table), self.codec_)
+
+    def seen(self, table: Transactions) -> Transactions:
+        """The table as the run sees it: by card or by counterparty, with the same rows; one that is seen so already is returned.
+
+        Raises:
+            UserError: a payment without a counterparty, where the run needs one.
+        """
+        if table.schema.entity == self.codec_.schema.entity:
+            return table
+        made = table.seen_by(self.recipe_.view)
+        if len(made) < len(table):
+            raise UserError(
+                f"{len(table) - len(made)} payments have no counterparty", where="data",
+                mend="leave them out: table.seen_by('counterparty')",
+            )  # fmt: skip
+        return made
 
     def transform(self, data: Data, rows: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
         """State after each payment (N, D), in the table's order, from that payment and earlier ones of the card alone.
@@ -148,8 +165,8 @@ class TransactionEncoder(PretrainedEncoder):
         return histories.to_table(states)
 
     def transform_cards(self, data: Data) -> tuple[NDArray, NDArray[np.float32]]:
-        """Each card's name (C,) and its state after its last payment (C, D)."""
-        table = as_transactions(data)
+        """Each card's name (C,) and its state after its last payment (C, D); each counterparty's, of a run that sees them."""
+        table = self.encode(data).table
         last = np.zeros(len(table), bool)
         last[len(table) - 1 - np.unique(table.card[::-1], return_index=True)[1]] = True
         return table.frame["entity"].to_numpy()[last], self.transform(table, last)[last]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -76,14 +76,16 @@ class EventCodec:
         min_count: int = 5,
         words: int = 8,
         vocabulary: int = 1000,
+        hashed: Container[str] = (),
     ) -> EventCodec:
-        """Codecs from every row of `data`; a column of more than `max_categories` values is hashed into `buckets`, and of a text
-        `words` subwords are read, of a vocabulary of at most so many."""
+        """Codecs from every row of `data`; a column of more than `max_categories` values is hashed into `buckets`, as those
+        named in `hashed` are, whose values are not to be kept; of a text `words` subwords are read, of a vocabulary of at most so
+        many."""
         columns: dict[str, Codec | Hashed | Words] = {"amount": Scale.fit(data.amount, log=True)}
         columns["gap"] = Scale.fit(_gap(data), log=True)
         for i, name in enumerate(data.schema.categorical):
             values = data.frame[name]
-            few = values.nunique() <= max_categories
+            few = name not in hashed and values.nunique() <= max_categories
             columns[f"category{i}"] = Categories.fit(values, min_count=min_count) if few else Hashed(buckets)
         for i, name in enumerate(data.schema.numeric):
             columns[f"number{i}"] = Scale.fit(data.frame[name].to_numpy(dtype=float))

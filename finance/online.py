@@ -67,7 +67,7 @@ class OnlineScorer:
     def from_history(cls, scorer: FraudScorer, data: Data, new_cards: bool = True) -> Self:
         """After the payments of a log."""
         made = cls(scorer)
-        table = as_transactions(data)
+        table = made.scorer.fitted()[0].seen(as_transactions(data))
         made._advance(table, np.zeros(len(table), bool))
         made.new_cards = new_cards
         return made
@@ -128,7 +128,7 @@ class OnlineScorer:
         Raises:
             UserError: a payment that lies before its card's last one, or of a card that may not be new; none is remembered.
         """
-        return self._advance(table, np.ones(len(table), bool))
+        return self._advance(self.scorer.fitted()[0].seen(table), np.ones(len(table), bool))
 
     def _advance(self, table: Transactions, wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
         early = self.states.too_early(table)

@@ -13,6 +13,7 @@ from core.training import TrainConfig
 from finance.encoders import Shape
 from finance.methods import Objective, Task
 from finance.pretext import Masks, NextEvent, Segments, Slices, Swaps
+from finance.schema import View
 from finance.scoring import Score
 
 
@@ -38,6 +39,7 @@ class Recipe:
         method: the preset's name; `masked` and `masked_events` can score.
         objective: the method's own settings.
         pretext: what it learns from.
+        view: whose histories: cards', or counterparties' (such as terminals), where the card is a field of each event.
         batch_size: windows a step.
         shortest: cards with fewer events teach nothing.
         other_weight: weight of every field's loss but the amount's.
@@ -46,6 +48,7 @@ class Recipe:
     method: str = "masked"
     objective: Objective = field(default_factory=m.MaskedConfig)
     pretext: Task = field(default_factory=Masks)
+    view: View = "card"
     shape: Shape = field(default_factory=Shape)
     fields: Fields = field(default_factory=Fields)
     score: Score = field(default_factory=Score)

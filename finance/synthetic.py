@@ -94,7 +94,7 @@ def write(out: Path, world: World = World(), file: str = "transactions.parquet")
     text = 'text = "description"\n' if world.descriptions else ""
     (out / "schema.toml").write_text(
         f'file = "{file}"\nentity = "card"\ntime = "time"\namount = "amount"\n'
-        'categorical = ["terminal", "channel"]\nnumeric = []\nlabel = "fraud"\nscenario = "scenario"\nid = "transaction"\n'
+        'counterparty = "terminal"\ncategorical = ["terminal", "channel"]\nnumeric = []\nlabel = "fraud"\nscenario = "scenario"\nid = "transaction"\n'
         f"label_delay_days = 7\n{text}",
         encoding="utf-8",
     )

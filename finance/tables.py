@@ -30,6 +30,7 @@ def score_table(
         since: first day to score; None scores all.
         alert: score from which on a payment is an alert: a column of its own.
     """
+    data = scorer.fitted()[0].seen(data)
     wanted = np.ones(len(data), bool) if since is None else on_or_after(data, since)
     table = _keys(data, pseudonymise)
     encoded = scorer.fitted()[0].encode(data)
@@ -49,6 +50,7 @@ def embedding_table(
     pseudonymise: bool = False,
 ) -> pd.DataFrame:
     """Columns `0` … `D-1`, beside row and id of a payment, or the card's name and, of a run of method swav, its `group`."""
+    data = encoder.seen(data)
     if per == "card":
         cards, states = encoder.transform_cards(data)
         keys = pd.DataFrame({data.schema.entity: _hashed(pd.Series(cards)) if pseudonymise else cards})

@@ -42,7 +42,9 @@ class ChooseThreshold:
 
         if (self.per_day is None) == (self.alert_cost is None):
             raise UserError("by what shall it be chosen?", where="threshold", mend="give --per-day or --alert-cost")
-        table = load(self.data, self.schema, labels=self.alert_cost is not None)
+        scorer = FraudScorer.load(self.run_folder)
+        view = scorer.fitted()[0].recipe_.view
+        table = load(self.data, self.schema, labels=self.alert_cost is not None, view=view)
         wanted = table.day >= day_of(self.since)
         if self.until is not None:
             wanted &= table.day < day_of(self.until)
@@ -50,7 +52,7 @@ class ChooseThreshold:
             wanted &= (table.label >= 0) & (table.day <= table.day.max() - table.schema.label_delay_days)
         if not wanted.any():
             raise UserError("no payment on those days", where="--since", mend="choose days inside the log")
-        score = FraudScorer.load(self.run_folder).score_samples(table, wanted)[wanted]
+        score = scorer.score_samples(table, wanted)[wanted]
         day, card = table.day[wanted], table.card[wanted]
         if self.alert_cost is not None:
             found = by_cost(score, day, card, table.label[wanted], table.amount[wanted], self.alert_cost)
@@ -100,7 +102,7 @@ class Explain:
             raise UserError("nothing to explain", where="--top, --reasons", mend="give numbers of 1 or more")
         scorer = FraudScorer.load(self.run_folder)
         encoder, _ = scorer.fitted()
-        table = load(self.data, self.schema, labels=False)
+        table = load(self.data, self.schema, labels=False, view=encoder.recipe_.view)
         wanted = on_or_after(table, encoder.until_ if self.since is None else day_of(self.since))
         encoded = encoder.encode(table)
         score = np.where(wanted, scorer.score_samples(encoded, wanted), -np.inf)
@@ -145,7 +147,8 @@ class Drift:
         encoder = TransactionEncoder.load(self.run_folder)
         scorer = FraudScorer(encoder) if encoder.scores else None
         since = encoder.until_ if self.since is None else day_of(self.since)
-        found = drift(encoder, load(self.data, self.schema, labels=False), since, self.days, scorer)
+        table = load(self.data, self.schema, labels=False, view=encoder.recipe_.view)
+        found = drift(encoder, table, since, self.days, scorer)
         for row in found.itertuples():
             print(f"{row.column}: {row.psi:.3f} {row.verdict} (up to {row.chance:.3f} is chance)")
         if self.out is not None:
