@@ -43,22 +43,22 @@ def handbook_features(data: Transactions) -> Features:
         columns[f"card mean amount, {days} d"] = card.total(data.amount, days) / count
     for name in data.schema.numeric:
         columns[name] = np.nan_to_num(data.frame[name].to_numpy(dtype=float))
-    fraud = (data.label == 1).astype(float)
-    known = (data.label >= 0).astype(float)
     from_labels = []
     for name in data.schema.categorical:
         place = Windows(Categories.fit(data.frame[name]).encode(data.frame[name]), data.time, data.label_time)
         for days in WINDOWS:
             columns[f"{name} payments, {days} d"] = place.total(np.ones(len(data)), days)
             if data.labelled:
-                seen = place.total(known, days)
-                found = place.total(fraud, days)
-                columns[f"{name} fraud rate, {days} d"] = np.divide(
-                    found, seen, out=np.zeros(len(data)), where=seen > 0
-                )
+                columns[f"{name} fraud rate, {days} d"] = fraud_rate(place, data.label, days)
                 from_labels.append(f"{name} fraud rate, {days} d")
     names = tuple(columns)
     return Features(np.column_stack(list(columns.values())), names, np.isin(names, from_labels))
+
+
+def fraud_rate(place: Windows, label: NDArray[np.int64], days: int) -> NDArray[np.float64]:
+    """Share of frauds (N,) among the labels (1, 0, or -1) that became known in the days before each payment; 0 where there are none."""
+    seen, found = place.total((label >= 0).astype(float), days), place.total((label == 1).astype(float), days)
+    return np.divide(found, seen, out=np.zeros(len(label)), where=seen > 0)
 
 
 def amount_over_median(data: Transactions) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from core.codec import Categories
 from finance.data import DAY, Transactions
-from finance.features import Features, Windows, amount_over_median, handbook_features
+from finance.features import WINDOWS, Features, Windows, amount_over_median, fraud_rate, handbook_features
 
 COUNTED = (3, 7, 14, 28)  # days in which frauds became known
 REMEMBERED = 35  # days; a fraud that became known earlier is as none
@@ -22,28 +22,45 @@ NEVER = 99.0  # days since a fraud where there is none
 RATIOS = (3, 10)  # payments of the card, the present one included, over which its amounts' ratios are joined
 
 
+class HandMade:
+    """The features of a log, by which labels are known: what does not depend on labels is computed once.
+
+    Args:
+        data: the log; its labels need not be those that `features` is given.
+    """
+
+    def __init__(self, data: Transactions) -> None:
+        self.data = data
+        base = handbook_features(data)
+        free = dict(zip(np.array(base.names)[~base.from_labels].tolist(), base.label_free().T, strict=True))
+        free |= _ratios(data)
+        self.groups = {"card": data.card}
+        for name in dict.fromkeys([*data.schema.categorical, *filter(None, [data.schema.counterparty])]):
+            column = data.frame[name] if name in data.frame else data.frame["counterparty"]
+            group = self.groups[name] = Categories.fit(column).encode(column)
+            recent = Windows(group, data.time)
+            free[f"{name} payments, to now, 1 d"] = recent.total(np.ones(len(data)), 1)
+            count = recent.total(np.ones(len(data)), 30)
+            free[f"{name} payments, to now, 30 d"] = count
+            free[f"{name} mean amount, to now, 30 d"] = recent.total(data.amount, 30) / count
+        self.free = free
+        self.known = {name: Windows(group, data.time, data.label_time) for name, group in self.groups.items()}
+
+    def features(self, label: NDArray[np.int64]) -> Features:
+        """Features of every row (N, F), from the row itself, earlier rows, and those of the labels (N,) that are known by then."""
+        made: dict[str, NDArray[np.float64]] = {}
+        if (label >= 0).any():
+            for name, place in self.known.items():
+                if name != "card":
+                    made |= {f"{name} fraud rate, {days} d": fraud_rate(place, label, days) for days in WINDOWS}
+                made |= _frauds(self.data, self.groups[name], place, label, name)
+        names = (*self.free, *made)
+        return Features(np.column_stack([*self.free.values(), *made.values()]), names, np.isin(names, list(made)))
+
+
 def handmade_features(data: Transactions) -> Features:
     """Features of every row (N, F), from the row itself, earlier rows, and labels that are known by then."""
-    base = handbook_features(data)
-    columns = dict(_ratios(data))
-    from_labels: dict[str, NDArray[np.float64]] = {}
-    for name in dict.fromkeys([*data.schema.categorical, *filter(None, [data.schema.counterparty])]):
-        column = data.frame[name] if name in data.frame else data.frame["counterparty"]
-        group = Categories.fit(column).encode(column)
-        recent = Windows(group, data.time)
-        columns[f"{name} payments, to now, 1 d"] = recent.total(np.ones(len(data)), 1)
-        count = recent.total(np.ones(len(data)), 30)
-        columns[f"{name} payments, to now, 30 d"] = count
-        columns[f"{name} mean amount, to now, 30 d"] = recent.total(data.amount, 30) / count
-        from_labels |= _frauds(data, group, name)
-    from_labels |= _frauds(data, data.card, "card")
-    if not data.labelled:
-        from_labels = {}
-    names = (*base.names, *columns, *from_labels)
-    values = np.column_stack([base.values, *columns.values(), *from_labels.values()])
-    return Features(
-        values, names, np.concatenate([base.from_labels, np.isin(names[len(base.names) :], list(from_labels))])
-    )
+    return HandMade(data).features(data.label)
 
 
 def _ratios(data: Transactions) -> Iterator[tuple[str, NDArray[np.float64]]]:
@@ -60,12 +77,13 @@ def _ratios(data: Transactions) -> Iterator[tuple[str, NDArray[np.float64]]]:
             yield f"{what} of the last {count} ratios", back
 
 
-def _frauds(data: Transactions, group: NDArray[np.int64], name: str) -> dict[str, NDArray[np.float64]]:
+def _frauds(
+    data: Transactions, group: NDArray[np.int64], known: Windows, label: NDArray[np.int64], name: str
+) -> dict[str, NDArray[np.float64]]:
     """Frauds of a row's group that are known by then: how many of late, and days since the first and the last of them."""
-    fraud = (data.label == 1).astype(float)
-    known = Windows(group, data.time, data.label_time)
+    fraud = (label == 1).astype(float)
     made = {f"{name} frauds known, {days} d": known.total(fraud, days) for days in COUNTED}
-    at = np.flatnonzero(data.label == 1)
+    at = np.flatnonzero(label == 1)
     at = at[np.lexsort((data.label_time[at], group[at]))]
     zero = int(data.time.min())
     span = int(max(data.time.max(), data.label_time.max())) - zero + (REMEMBERED + 1) * DAY
