@@ -23,6 +23,7 @@ from core.heads import CategoricalHead, MixtureHead
 from core.tokens import to_device
 from finance.estimators import Data, Encoded, FraudScorer
 from finance.histories import EventCodec, Histories, Windows
+from finance.inputs import given_rows
 
 COLUMNS = ("row", "field", "seen", "expected", "surprise")
 RANGE = (0.05, 0.95)  # between which most of what was expected lies
@@ -39,7 +40,7 @@ def explain(scorer: FraudScorer, data: Data, rows: NDArray[np.bool_], batch_size
     encoder, heads = scorer.fitted()
     encoded = encoder.encode(data)
     histories = encoded.histories
-    events = np.flatnonzero(histories.from_table(rows))
+    events = np.flatnonzero(histories.from_table(given_rows(data, encoded.table, rows)))
     windows = _ending_at(events, histories, encoder.recipe_.shape.context)
     parts = [
         _batch(encoder.encoder_, heads, encoded, windows, at, encoder.device)

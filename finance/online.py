@@ -21,7 +21,7 @@ from core.encoders import FieldStem
 from core.errors import UserError
 from core.heads import Head
 from finance.data import Transactions
-from finance.estimators import Data, FraudScorer, as_transactions
+from finance.estimators import Data, FraudScorer
 from finance.payment import Payment
 from finance.scoring import and_past, hide, nats, surprise, with_past
 from finance.state import Card, CardStates
@@ -67,7 +67,7 @@ class OnlineScorer:
     def from_history(cls, scorer: FraudScorer, data: Data, new_cards: bool = True) -> Self:
         """After the payments of a log."""
         made = cls(scorer)
-        table = made.scorer.fitted()[0].seen(as_transactions(data))
+        table = made.scorer.fitted()[0].table(data)
         made._advance(table, np.zeros(len(table), bool))
         made.new_cards = new_cards
         return made

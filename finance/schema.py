@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -96,6 +97,13 @@ class Schema:
         schema = cls(**clean)
         schema._check(where)
         return schema
+
+    @classmethod
+    def of(cls, given: Schema | Mapping[str, Any] | str | Path) -> Schema:
+        """A schema, its keys and values, or the path of its file."""
+        if isinstance(given, Schema):
+            return given
+        return cls.from_dict(dict(given)) if isinstance(given, Mapping) else cls.read(Path(given))
 
     @classmethod
     def read(cls, path: Path) -> Schema:
