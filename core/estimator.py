@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from core import distributed
@@ -26,6 +27,13 @@ from core.pretext import Pretext
 from core.records import Logger
 from core.tokens import Batch
 from core.training import History, TrainConfig, train
+
+
+class NotFitted(UserError, NotFittedError):
+    """What was asked needs `fit` first: a line for people, and what scikit-learn expects."""
+
+    def __init__(self, estimator: object, mend: str = "call fit first, or load a run") -> None:
+        super().__init__(f"this {type(estimator).__name__} is not fitted", mend=mend)
 
 
 class PretrainedEncoder(TransformerMixin, BaseEstimator):
@@ -147,4 +155,4 @@ class PretrainedEncoder(TransformerMixin, BaseEstimator):
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "encoder_"):
-            raise UserError(f"this {type(self).__name__} is not fitted", mend="call fit first, or load a run")
+            raise NotFitted(self)

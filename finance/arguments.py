@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from finance.data import Transactions
+    from finance.schema import View
 
 
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def load(data: str, schema: Path | None, *, labels: bool) -> Transactions:
-    """Read a log and say in one line what was set aside."""
+def load(data: str, schema: Path | None, *, labels: bool, view: View = "card") -> Transactions:
+    """Read a log, as histories of cards or counterparties, and say in one line what was set aside."""
     from finance.data import read
 
-    table = read(data, schema, labels=labels)
+    table = read(data, schema, labels=labels).seen_by(view)
     if len(table.quarantine):
         say(f"{table.quarantine.summary()} (verb check lists them)")
     return table

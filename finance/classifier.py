@@ -17,9 +17,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from core.calibration import Platt, calibration_error
 from core.errors import UserError
+from core.estimator import NotFitted
 from core.files import whole
 from finance.data import DAY, Transactions
-from finance.estimators import Data, Encoded, FraudScorer, TransactionEncoder, as_transactions
+from finance.estimators import Data, Encoded, FraudScorer, TransactionEncoder, as_transactions, given_rows, in_order
 from finance.features import Features
 from finance.handmade import handmade_features
 from finance.metrics import average_precision
@@ -65,7 +66,7 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
             UserError: no labels by then, or of one class alone.
         """
         encoder, _ = FraudScorer(self.encoder).fitted()
-        table = as_transactions(data)
+        table = encoder.table(data)
         self.until_ = encoder.until_ if until is None else until
         use = learned_from(table, self.until_, self.label_days)
         inputs = self.inputs(table.where(table.time < self.until_ * DAY), use[table.time < self.until_ * DAY])
@@ -78,12 +79,13 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, data: Data, rows: NDArray[np.bool_] | None = None) -> Array:
-        """Probability of genuine and of fraud (N, 2), in the table's order; nan where `rows` is False."""
+        """Probability of genuine and of fraud (N, 2), in the data's order; nan where `rows` is False."""
         if not hasattr(self, "booster_"):
-            raise UserError("this FraudClassifier is not fitted", mend="call fit first, or the verb learn")
-        table = as_transactions(data)
-        wanted = np.ones(len(table), bool) if rows is None else rows
-        inputs = self.inputs(data if isinstance(data, Encoded) else table, wanted)
+            raise NotFitted(self, mend="call fit first, or the verb learn")
+        encoded = FraudScorer(self.encoder).fitted()[0].encode(data)
+        table = encoded.table
+        wanted = given_rows(data, table, rows)
+        inputs = self.inputs(encoded, wanted)
         if inputs.names != self.names_:
             missing = sorted(set(self.names_) - set(inputs.names)) or sorted(set(inputs.names) - set(self.names_))
             raise UserError(
@@ -92,7 +94,7 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
         out = np.full((len(table), 2), np.nan)
         fraud = self.calibration_(self.booster_.predict(inputs.values, raw_score=True))
         out[wanted] = np.column_stack([1 - fraud, fraud])
-        return out
+        return in_order(data, table, out)
 
     def inputs(self, data: Transactions | Encoded, rows: NDArray[np.bool_]) -> Features:
         """What the trees read, of the rows asked for (M, F)."""

@@ -28,6 +28,7 @@ class Synth:
         days: length of the log.
         seed: equal seeds give equal files.
         csv: write csv instead of parquet.
+        descriptions: say of each payment what the merchant is called.
     """
 
     out: Path
@@ -35,13 +36,14 @@ class Synth:
     days: int = 70
     seed: int = 0
     csv: bool = False
+    descriptions: bool = False
 
     def run(self) -> None:
         from finance.synthetic import World, write
 
         write(
             self.out,
-            World(self.size, self.days, seed=self.seed),
+            World(self.size, self.days, descriptions=self.descriptions, seed=self.seed),
             "transactions.csv" if self.csv else "transactions.parquet",
         )
         print(f"{self.size} cards over {self.days} days: {self.out}")
@@ -54,10 +56,13 @@ class Pretrain:
     Attributes:
         data: csv or parquet file, folder with schema.toml, or a known name (fdh_simulated).
         out: the run folder; an interrupted run of the same settings goes on where it stopped.
-        method: masked (hidden fields are predicted; the one that can score), next (the next payment), simclr, moco, byol, barlow
-            or vicreg (slices of a card's history agree), data2vec, denoise, replaced, order or cpc.
+        method: masked or masked_events (hidden fields are predicted; these can score), next (the next payment), simclr, moco, byol,
+            barlow or vicreg (slices of a card's history agree), swav (they choose one of some groups), data2vec, denoise, replaced,
+            order or cpc.
         minutes: wall time; or
         steps: optimizer steps. The recipe's own number where neither is given.
+        view: whose histories: the cards', or the counterparties' (terminals, merchants), of whom the card is then a field. The run
+            remembers it, and reads the same files.
         until: first day that is not seen, as 2024-12-31; by default the first test day.
         schema: TOML file that says which column is what.
         seed: equal seeds give equal weights.
@@ -68,6 +73,7 @@ class Pretrain:
     data: str
     out: Path
     method: str = "masked"
+    view: Literal["card", "counterparty"] = "card"
     minutes: float | None = None
     steps: int | None = None
     until: str | None = None
@@ -90,8 +96,8 @@ class Pretrain:
         train = replace(recipe.train, seed=self.seed, device=self.device)
         if self.minutes is not None or self.steps is not None:
             train = replace(train, minutes=self.minutes, steps=self.steps)
-        recipe = settings(replace(recipe, train=train), self.set)
-        table = load(self.data, self.schema, labels=False)
+        recipe = settings(replace(recipe, train=train, view=self.view), self.set)
+        table = load(self.data, self.schema, labels=False, view=recipe.view)
         until = None if self.until is None else day_of(self.until)
         encoder = TransactionEncoder(recipe).fit(table, until=until, out=self.out, note=say)
         print(f"run: {encoder.save(self.out)}")
@@ -127,7 +133,7 @@ class Evaluate:
         from finance.split import default_split
 
         encoder = TransactionEncoder.load(self.run_folder)
-        table = load(self.data, self.schema, labels=True)
+        table = load(self.data, self.schema, labels=True, view=encoder.recipe_.view)
         settings = Settings(self.fractions, self.draws, self.scratch_share, cards=self.cards)
         evaluation = evaluate(encoder, table, default_split(table), settings, say)
         for name, found in evaluation.answers.items():
@@ -168,7 +174,7 @@ class Score:
         alert = None if self.threshold is None else Threshold.read(self.threshold).of(self.by)
         classifier = FraudClassifier.load(self.run_folder) if self.by == "labels" else None
         scorer = FraudScorer.load(self.run_folder) if classifier is None else FraudScorer(classifier.encoder)
-        table = load(self.data, self.schema, labels=classifier is not None)
+        table = load(self.data, self.schema, labels=classifier is not None, view=scorer.fitted()[0].recipe_.view)
         since = None if self.since is None else day_of(self.since)
         made = score_table(scorer, table, since, self.pseudonymise, alert, classifier)
         alerts = "" if alert is None else f", {int(made['alert'].sum())} alerts"
@@ -183,7 +189,8 @@ class Embed:
         run_folder: what pretrain wrote.
         data: the log to embed.
         out: parquet file to write.
-        per: a row for each payment, or for each card.
+        per: a row for each payment, or for each card (each counterparty, of a run that sees those); a run of method swav says also
+            in which peer group it is.
         pseudonymise: replace ids by keyed hashes; the key is read from the environment variable TACIT_KEY.
         schema: TOML file that says which column is what.
     """
@@ -200,7 +207,8 @@ class Embed:
         from finance.tables import embedding_table, write
 
         encoder = TransactionEncoder.load(self.run_folder)
-        made = embedding_table(encoder, load(self.data, self.schema, labels=False), self.per, self.pseudonymise)
+        table = load(self.data, self.schema, labels=False, view=encoder.recipe_.view)
+        made = embedding_table(encoder, table, self.per, self.pseudonymise)
         print(f"{len(made)} rows: {write(made, self.out)}")
 
 

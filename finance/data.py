@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from core.quarantine import Quarantine
 from finance import faults
 from finance.columns import Mask, is_text, moments, names, number
 from finance.lines import RAGGED, ROW, columns_of, lines
-from finance.schema import Schema
+from finance.schema import Schema, View
 from finance.source import KNOWN, Source, bad_row_numbers, find, source, unreadable
 from finance.zones import DAY
 
@@ -44,6 +44,7 @@ class Transactions:
         quarantine: the rows that were set aside.
         name: of a known data set, else "own data".
         rows_read: rows in the file.
+        view: whose history the `entity` is; see `seen_by`.
     """
 
     frame: pd.DataFrame
@@ -52,6 +53,7 @@ class Transactions:
     name: str = "own data"
     rows_read: int = 0
     sha256: str = ""
+    view: View = "card"
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -108,14 +110,28 @@ class Transactions:
 
     def where(self, keep: NDArray[np.bool_]) -> Transactions:
         """The rows of a mask, as a table of their own."""
-        return Transactions(
-            self.frame[keep].reset_index(drop=True),
-            self.schema,
-            self.quarantine,
-            self.name,
-            self.rows_read,
-            self.sha256,
-        )
+        return replace(self, frame=self.frame[keep].reset_index(drop=True))
+
+    def seen_by(self, view: View) -> Transactions:
+        """The same payments as histories of cards, as they were read, or of counterparties: entity and counterparty change roles, and
+        the card becomes a category. Payments without a counterparty are set aside.
+
+        Raises:
+            UserError: no counterparty in the schema, or in any payment; or cards are asked of what was turned already.
+        """
+        if view == self.view:
+            return self
+        if view == "card":
+            raise UserError("the log is already seen by counterparty", where="data", mend="give it as it was read")
+        schema, frame = self.schema.turned(), self.frame
+        known = frame["counterparty"].notna()
+        fault = (faults.MISSING.format(role="counterparty"), f"column {self.schema.counterparty}")
+        aside = Quarantine([*self.quarantine.records, *((f"row {n}", *fault) for n in frame["row"][~known])])
+        if not known.any():
+            raise UserError(f"no usable row is left; {aside.summary()}", where="data")
+        roles = {"entity": frame["counterparty"], "counterparty": frame["entity"], schema.counterparty: frame["entity"]}
+        turned = frame.assign(**roles)[known].reset_index(drop=True)
+        return replace(self, frame=turned, schema=schema, quarantine=aside, view=view)
 
 
 def read(data: str | Path, schema: str | Path | Schema | None = None, *, labels: bool = True) -> Transactions:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.errors import UserError
-from finance.estimators import Data, FraudScorer, TransactionEncoder, as_transactions
+from finance.estimators import Data, FraudScorer, TransactionEncoder
 
 BINS = 10
 MOVED, FAR = 0.1, 0.25
@@ -112,14 +112,14 @@ def drift(
     Raises:
         UserError: no payment on one of the sides.
     """
-    table = as_transactions(data)
+    encoded = encoder.encode(data)
+    table = encoded.table
     past, present = (table.day >= since - days) & (table.day < since), table.day >= since
     if not past.any() or not present.any():
         raise UserError(
             f"{int(past.sum())} payments in the {days} days before {np.datetime64(since, 'D')}, {int(present.sum())} from it on",
             where="--since", mend="choose a day inside the log",
         )  # fmt: skip
-    encoded = encoder.encode(data)
     histories = encoded.histories
     found: dict[str, Stability] = {}
     for field in encoder.codec_.fields:
@@ -127,6 +127,8 @@ def drift(
         if field.name == "weekday":
             found["weekday"] = of_weekdays(table.day[past], table.day[present])
             continue
+        if field.table and encoder.codec_.title(field.name) in found:
+            continue  # of a text its first word is compared
         compare = stability if field.kind == "numeric" else of_classes
         found[encoder.codec_.title(field.name)] = compare(values[past], values[present])
     if scorer is not None:

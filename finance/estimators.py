@@ -1,14 +1,13 @@
 """What analysts import: `TransactionEncoder` learns from unlabelled histories, `FraudScorer` scores payments without labels.
 
-encoder = TransactionEncoder().fit("folder/with/schema")
+encoder = TransactionEncoder().fit("folder/with/schema")  # or a DataFrame: TransactionEncoder(schema=…).fit(frame)
 states = encoder.transform("folder/with/schema")       # (N, D), one row a payment, from its past alone
 scores = FraudScorer(encoder).score_samples("folder")   # (N,), higher = stranger
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.base import BaseEstimator, clone
 from torch import nn
 
 from core.batches import Ragged, SequenceBatches
@@ -24,38 +23,19 @@ from core.config import from_dict, to_dict
 from core.device import on_cores
 from core.encoders import FieldStem, TokenEncoder
 from core.errors import UserError
-from core.estimator import PretrainedEncoder
+from core.estimator import NotFitted, PretrainedEncoder
+from core.methods import MaskedConfig, Method, SwAV
 from core.tokens import Batch, to_device
-from finance.data import Transactions, read
+from finance.data import Transactions
 from finance.encoders import event_encoder
-from finance.histories import EventCodec, Histories, Windows
+from finance.groups import Groups
+from finance.histories import EventCodec, Windows
+from finance.inputs import Data, Encoded, as_transactions, given_rows, in_order, of_frame
 from finance.methods import WITH_HEADS, Plan, build
 from finance.presets import Recipe
+from finance.schema import Schema
 from finance.scoring import and_past, surprise, with_past
 from finance.split import default_split
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A table and its histories, so that whoever asks an encoder for several things of it encodes it once."""
-
-    table: Transactions
-    histories: Histories
-    codec: EventCodec
-    _values: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-
-    def values(self, key: str) -> NDArray[np.int64]:
-        """A category of every event (N,), in the order of histories: ids, but for hashed and unknown values, which stay apart here."""
-        if key not in self._values:
-            self._values[key] = self.histories.ragged.fields[key]
-            title = self.codec.title(key)
-            if title in self.table.frame:
-                names = pd.factorize(self.table.frame[title])[0].astype(np.int64)
-                self._values[key] = names[self.histories.rows]
-        return self._values[key]
-
-
-Data = str | Path | Transactions | Encoded
 
 
 def embed_stride(context: int) -> int:
@@ -68,14 +48,19 @@ class TransactionEncoder(PretrainedEncoder):
 
     Args:
         recipe: see finance.presets.
+        schema: which column is what of a DataFrame: a Schema, its keys, or the path of a schema.toml. Results are then in the order of
+            the frame's rows.
     """
 
     domain = "finance"
     encoder_: TokenEncoder
-    heads_: nn.ModuleDict | None
+    heads_: nn.Module | None  # of each field, or the groups of swav
 
-    def __init__(self, recipe: Recipe | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe | None = None, schema: Schema | Mapping[str, Any] | str | Path | None = None
+    ) -> None:
         self.recipe = recipe
+        self.schema = schema
 
     def fit(
         self,
@@ -89,7 +74,7 @@ class TransactionEncoder(PretrainedEncoder):
         """Fit codecs and train on all days before `until`.
 
         Args:
-            data: a path, a known set's name, or Transactions. Labels are not looked at.
+            data: a path, a known set's name, Transactions, or a DataFrame. Labels are not looked at.
             until: first day (since 1970) that is not seen; None: the test period of finance.split.default_split.
             out: run folder in the making; an interrupted run goes on from there.
 
@@ -97,14 +82,20 @@ class TransactionEncoder(PretrainedEncoder):
             UserError: unreadable data, or too little of it.
         """
         recipe = self.recipe or Recipe()
-        table = as_transactions(data)
+        table = self._read(data).seen_by(recipe.view)
         self.until_ = default_split(table).test if until is None else until
         past = table.where(table.day < self.until_)
         if len(past) < 2:
             raise UserError("no transaction before the test period", where="time", mend="give a longer log")
         fields = recipe.fields
         self.codec_ = EventCodec.fit(
-            past, max_categories=fields.max_categories, buckets=fields.buckets, min_count=fields.min_count
+            past,
+            max_categories=fields.max_categories,
+            buckets=fields.buckets,
+            min_count=fields.min_count,
+            words=fields.words,
+            vocabulary=fields.vocabulary,
+            hashed=[table.schema.counterparty] if recipe.view == "counterparty" else [],  # a run holds no card
         )
         self.trained_on_: dict[str, Any] = {
             "rows": len(past),
@@ -113,7 +104,7 @@ class TransactionEncoder(PretrainedEncoder):
         }
         ragged = self.codec_.encode(past).ragged
         torch.manual_seed(recipe.train.seed)
-        method = build(self._build(recipe))
+        method = self._build(recipe)
         batches = SequenceBatches(
             ragged,
             max(2, min(recipe.batch_size, int((ragged.lengths >= recipe.shortest).sum()))),
@@ -128,7 +119,7 @@ class TransactionEncoder(PretrainedEncoder):
         return self
 
     def encode(self, data: Data) -> Encoded:
-        """The data with its histories, which every method that reads data takes in its place.
+        """The data with its histories, which every method that reads data takes in its place. Its table is in time order.
 
         Raises:
             UserError: unreadable data, or a column that the encoder was fitted on is missing.
@@ -136,28 +127,89 @@ class TransactionEncoder(PretrainedEncoder):
         self._check_fitted()
         if isinstance(data, Encoded) and data.codec is self.codec_:
             return data
-        table = as_transactions(data)
+        table = self.table(data)
         return Encoded(table, self.codec_.encode(table), self.codec_)
 
+    def table(self, data: Data) -> Transactions:
+        """The data's transactions as the run sees them, by card or by counterparty; arguments and errors as `encode`."""
+        self._check_fitted()
+        return self.seen(self._read(data))
+
+    def _read(self, data: Data) -> Transactions:
+        """Transactions, by the estimator's schema, or that of its run, where a DataFrame is given."""
+        if not isinstance(data, pd.DataFrame):
+            return as_transactions(data)
+        if self.schema is not None:
+            schema = Schema.of(self.schema)
+        elif hasattr(self, "codec_"):
+            schema = self.codec_.schema
+        else:
+            raise UserError(
+                "a DataFrame needs a schema",
+                where="data",
+                mend="say which column is what: TransactionEncoder(schema=…)",
+            )
+        return of_frame(data, schema)
+
+    def seen(self, table: Transactions) -> Transactions:
+        """The table as the run sees it: by card or by counterparty, with the same rows; one that is seen so already is returned.
+
+        Raises:
+            UserError: a payment without a counterparty, where the run needs one.
+        """
+        if table.schema.entity == self.codec_.schema.entity:
+            return table
+        made = table.seen_by(self.recipe_.view)
+        if len(made) < len(table):
+            raise UserError(
+                f"{len(table) - len(made)} payments have no counterparty", where="data",
+                mend="leave them out: table.seen_by('counterparty')",
+            )  # fmt: skip
+        return made
+
     def transform(self, data: Data, rows: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
-        """State after each payment (N, D), in the table's order, from that payment and earlier ones of the card alone.
+        """State after each payment (N, D), in the data's order, from that payment and earlier ones of the card alone.
 
         Args:
             rows: (N,) which payments to embed; the others stay nan.
         """
         encoded = self.encode(data)
         histories = encoded.histories
-        wanted = np.ones(len(encoded.table), bool) if rows is None else rows
+        wanted = given_rows(data, encoded.table, rows)
         states = self.states(histories.ragged, histories.from_table(wanted))
         states[~histories.from_table(wanted)] = np.nan
-        return histories.to_table(states)
+        return in_order(data, encoded.table, histories.to_table(states))
 
     def transform_cards(self, data: Data) -> tuple[NDArray, NDArray[np.float32]]:
-        """Each card's name (C,) and its state after its last payment (C, D)."""
-        table = as_transactions(data)
+        """Each card's name (C,) and its state after its last payment (C, D); each counterparty's, of a run that sees them."""
+        encoded = self.encode(data)
+        table = encoded.table
         last = np.zeros(len(table), bool)
         last[len(table) - 1 - np.unique(table.card[::-1], return_index=True)[1]] = True
-        return table.frame["entity"].to_numpy()[last], self.transform(table, last)[last]
+        return table.frame["entity"].to_numpy()[last], self.transform(encoded, last)[last]
+
+    def groups(self, data: Data) -> tuple[NDArray, NDArray[np.int64]]:
+        """Each card's name (C,) and its peer group (C,), see `groups_of`."""
+        names, states = self.transform_cards(data)
+        return names, self.groups_of(states)
+
+    def groups_of(self, states: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The peer group (N,) of embeddings (N, D): the number of the prototype that each lies nearest to.
+
+        Raises:
+            UserError: a run of another method than `swav`, which knows no groups.
+        """
+        self._check_fitted()
+        if not isinstance(self.heads_, Groups):
+            raise UserError(
+                f"a run of method '{self.recipe_.method}' knows no groups", where="run", mend="use --method swav"
+            )
+        return self.heads_.to(self.device).nearest(torch.from_numpy(states).to(self.device)).cpu().numpy()
+
+    @property
+    def scores(self) -> bool:
+        """Whether `FraudScorer` can use it: it learned to predict hidden fields."""
+        return isinstance(self.recipe_.objective, MaskedConfig)
 
     @property
     def device(self) -> str:
@@ -190,13 +242,22 @@ class TransactionEncoder(PretrainedEncoder):
         kinds = {f.name: torch.long if f.kind == "categorical" else torch.float32 for f in self.codec_.fields}
         return {name: torch.zeros(shape, dtype=kind) for name, kind in {**kinds, "pad": torch.bool}.items()}
 
-    def _build(self, recipe: Recipe) -> Plan:
+    def _build(self, recipe: Recipe) -> Method:
         self.recipe_ = recipe
         self.encoder_ = event_encoder(self.codec_, recipe.shape)
         heads = cast(FieldStem, self.encoder_.stem).heads(components=recipe.shape.components, trim=recipe.shape.trim)
         self.heads_ = heads if isinstance(recipe.objective, WITH_HEADS) else None
-        weights = {f.name: 1.0 if f.name == "amount" else recipe.other_weight for f in self.codec_.fields}
-        return Plan(self.encoder_, heads, weights, recipe.objective, recipe.pretext, self.codec_.fields)
+        share = {
+            f.table: 1 / sum(g.table == f.table for g in self.codec_.fields) for f in self.codec_.fields if f.table
+        }
+        weights = {
+            f.name: 1.0 if f.name == "amount" else recipe.other_weight * share.get(f.table, 1.0)
+            for f in self.codec_.fields
+        }
+        method = build(Plan(self.encoder_, heads, weights, recipe.objective, recipe.pretext, self.codec_.fields))
+        if isinstance(method, SwAV):
+            self.heads_ = Groups(method)
+        return method
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -216,12 +277,17 @@ class TransactionEncoder(PretrainedEncoder):
         return new
 
 
-class FraudScorer(OutlierMixin, BaseEstimator):
+class FraudScorer(BaseEstimator):
     """Scores payments without labels: how much larger the amount is than the card's older history lets one expect.
 
     Args:
-        encoder: fitted, with method `masked`; None to fit one.
+        encoder: of method `masked`; a fitted one is used as it is, until `fit` fits a copy of it. None for one of default settings.
+
+    Attributes:
+        encoder_: what `fit` fitted.
     """
+
+    encoder_: TransactionEncoder
 
     def __init__(self, encoder: TransactionEncoder | None = None) -> None:
         self.encoder = encoder
@@ -234,12 +300,15 @@ class FraudScorer(OutlierMixin, BaseEstimator):
         return scorer
 
     def fit(self, data: Data, y: object = None, *, until: int | None = None) -> Self:
-        """Pretrain the encoder on all days before `until`; see TransactionEncoder.fit."""
-        self.encoder = (self.encoder or TransactionEncoder()).fit(data, until=until)
+        """Pretrain a copy of the encoder on all days before `until`; see TransactionEncoder.fit."""
+        self.encoder_ = clone(self.encoder or TransactionEncoder()).fit(data, until=until)
         return self
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "encoder_") or hasattr(self.encoder, "encoder_")
+
     def score_samples(self, data: Data, rows: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-        """Score (N,) in nats, higher = stranger, in the table's order; nan where `rows` is False."""
+        """Score (N,) in nats, higher = stranger, in the data's order; nan where `rows` is False."""
         return self.parts(data, rows)[:, 0]
 
     def parts(self, data: Data, rows: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
@@ -248,7 +317,7 @@ class FraudScorer(OutlierMixin, BaseEstimator):
         score, encoded = encoder.recipe_.score, encoder.encode(data)
         histories = encoded.histories
         offsets = histories.ragged.offsets
-        wanted = histories.from_table(np.ones(len(encoded.table), bool) if rows is None else rows)
+        wanted = histories.from_table(given_rows(data, encoded.table, rows))
         own = surprise(
             encoder.encoder_,
             heads,
@@ -261,17 +330,18 @@ class FraudScorer(OutlierMixin, BaseEstimator):
         past = with_past(own, offsets, score.memory)
         parts = np.column_stack([own + past, own, past])
         parts[~wanted] = np.nan
-        return histories.to_table(parts)
+        return in_order(data, encoded.table, histories.to_table(parts))
 
     def reasons(self, data: Data, rows: NDArray[np.bool_] | None = None) -> dict[str, NDArray[np.float64]]:
         """Surprise of every field (N,) in nats, by the column's own name: −log P(as large or larger) of the amount, −log p else.
 
-        All fields of an event are hidden at once: each is judged by the card's older history, not by the others.
+        All fields of an event are hidden at once: each is judged by the card's older history, not by the others. The words of a
+        text are judged each by itself, and summed.
         """
         encoder, heads = self.fitted()
         encoded = encoder.encode(data)
         histories = encoded.histories
-        wanted = histories.from_table(np.ones(len(encoded.table), bool) if rows is None else rows)
+        wanted = histories.from_table(given_rows(data, encoded.table, rows))
         found = surprise(
             encoder.encoder_,
             heads,
@@ -282,20 +352,17 @@ class FraudScorer(OutlierMixin, BaseEstimator):
             all_fields=True,
             device=encoder.device,
         )
-        return {encoder.codec_.title(key): histories.to_table(values) for key, values in found.items()}
+        return {
+            title: in_order(data, encoded.table, histories.to_table(values))
+            for title, values in encoder.codec_.by_title(found).items()
+        }
 
     def fitted(self) -> tuple[TransactionEncoder, nn.ModuleDict]:
         """The encoder and its head of each field; `UserError` where it is not fitted, or by a method that gives no score."""
-        if self.encoder is None or not hasattr(self.encoder, "encoder_"):
-            raise UserError("this FraudScorer is not fitted", mend="call fit first, or load a run")
-        method, heads = self.encoder.recipe_.method, self.encoder.heads_
-        if method != "masked" or heads is None:
+        encoder = self.encoder_ if hasattr(self, "encoder_") else self.encoder
+        if encoder is None or not hasattr(encoder, "encoder_"):
+            raise NotFitted(self)
+        method, heads = encoder.recipe_.method, encoder.heads_
+        if not encoder.scores or not isinstance(heads, nn.ModuleDict):
             raise UserError(f"a run of method '{method}' gives no score", where="run", mend="use --method masked")
-        return self.encoder, heads
-
-
-def as_transactions(data: Data) -> Transactions:
-    """Transactions, read where a path or name is given; labels may be absent."""
-    if isinstance(data, Encoded):
-        return data.table
-    return data if isinstance(data, Transactions) else read(data, labels=False)
+        return encoder, heads

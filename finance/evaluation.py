@@ -100,7 +100,7 @@ class Representation:
         use = study.rows.train | study.rows.test
         encoded = encoder.encode(study.data)
         state = encoder.transform(encoded, use)
-        scored = encoder.recipe_.method == "masked"
+        scored = encoder.scores
         return cls(state, FraudScorer(encoder).parts(encoded, use) if scored else np.zeros((len(state), 0)))
 
     def beside(self, features: Array) -> Array:

@@ -2,8 +2,9 @@
 
 Each field is hidden by itself and told from all else: the card's earlier payments and the payment's other fields. Its surprise is
 −log of the probability of something at least as odd (two-sided for numbers, all values no likelier for categories), so that the fields
-of a payment can be ranked by it, whatever their kind. To what the network says of a category is added what the card's own earlier values
-say (a cache, Kuhn & De Mori 1990): that a card has never been to a place among thousands is more than a network of any size remembers.
+of a payment can be ranked by it, whatever their kind. A text is as odd as its oddest word is among so many. To what the network says of a
+category is added what the card's own earlier values say (a cache, Kuhn & De Mori 1990): that a card has never been to a place among
+thousands is more than a network of any size remembers.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.codec import FIRST, MISSING, UNKNOWN, Categories, Scale, as_text
+from core.codec import FIRST, MISSING, UNKNOWN, Categories, Scale, as_text, is_missing
 from core.encoders import FieldStem, TokenEncoder
 from core.heads import CategoricalHead, MixtureHead
 from core.tokens import to_device
 from finance.estimators import Data, Encoded, FraudScorer
 from finance.histories import EventCodec, Histories, Windows
+from finance.inputs import given_rows
 
 COLUMNS = ("row", "field", "seen", "expected", "surprise")
 RANGE = (0.05, 0.95)  # between which most of what was expected lies
@@ -41,7 +43,7 @@ def explain(scorer: FraudScorer, data: Data, rows: NDArray[np.bool_], batch_size
     encoder, heads = scorer.fitted()
     encoded = encoder.encode(data)
     histories = encoded.histories
-    events = np.flatnonzero(histories.from_table(rows))
+    events = np.flatnonzero(histories.from_table(given_rows(data, encoded.table, rows)))
     windows = _ending_at(events, histories, encoder.recipe_.shape.context)
     parts = [
         _batch(encoder.encoder_, heads, encoded, windows, at, encoder.device)
@@ -78,26 +80,36 @@ def _batch(
     windowed = [part[: length - 1] for part, length in zip(event, windows.length[at], strict=True)]
     explained = event[np.arange(len(at)), windows.length[at] - 1]
     parts = []
-    for name in [
-        field.name for field in cast(FieldStem, encoder.stem).fields
-    ]:  # as many passes as fields: what is hidden differs
-        state = encoder.trunk(encoder.stem(batch, {name: hidden_place})).x[rows, last]  # (B, D)
+    columns: dict[str, list[str]] = {}  # a field each, or the words of a text
+    for field in cast(FieldStem, encoder.stem).fields:
+        columns.setdefault(field.table or field.name, []).append(field.name)
+    for names in columns.values():  # as many passes as columns: what is hidden differs
+        state = encoder.trunk(encoder.stem(batch, dict.fromkeys(names, hidden_place))).x[rows, last]  # (B, D)
+        name = names[0]
         value, head = batch[name][rows, last], heads[name]
         if isinstance(head, MixtureHead):
             surprise, expected = _number(head, encoded.codec, name, state, value)
             seen = [_said(encoded.codec, name, v) for v in value.tolist()]
+        elif name.startswith("word"):
+            chances = [cast(CategoricalHead, heads[n]).log_probs(state) for n in names]  # (B, size) each
+            ids = torch.stack([batch[n] for n in names], -1)  # (B, T, words)
+            surprise = _oddest(
+                torch.stack([_nats(_category(c, i)[0], i) for c, i in zip(chances, ids[rows, last].T, strict=True)], -1)
+            )
+            expected = _likeliest_text(encoded, chances, ids, windowed)
+            seen = [_text(encoded, at) for at in explained]
         else:
-            odder, likely, share = _category(cast(CategoricalHead, head), state, value)
+            odder, likely, share = _category(cast(CategoricalHead, head).log_probs(state), value)
             own = [_habit(encoded, name, event) for event in explained]
-            surprise = torch.where(value != MISSING, -_mixed(odder.cpu(), own).to(device).clamp(1e-30, 1).log(), 0.0)
+            surprise = _nats(_mixed(odder.cpu(), own).to(device), value)
             words = [_named(encoded, name, v, earlier) for v, earlier in zip(likely, windowed, strict=True)]
             expected = [
                 f"{word} ({', '.join([f'{p:.0%}', *notes])})" for (word, notes), p in zip(words, share, strict=True)
             ]
             words = [_named(encoded, name, v, explained[i : i + 1]) for i, v in enumerate(value.tolist())]
             seen = [f"{word} ({', '.join(notes)})" if notes else word for word, notes in words]
-        columns = {"event": explained, "field": encoded.codec.title(name), "seen": seen, "expected": expected}
-        parts.append(pd.DataFrame({**columns, "surprise": surprise.cpu().numpy().astype(np.float64)}))
+        told = {"event": explained, "field": encoded.codec.title(name), "seen": seen, "expected": expected}
+        parts.append(pd.DataFrame({**told, "surprise": surprise.cpu().numpy().astype(np.float64)}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -113,15 +125,20 @@ def _number(head: MixtureHead, codec: EventCodec, name: str, state: Tensor, valu
     return torch.where(torch.isnan(value), 0.0, -tail.clamp(1e-30, 1).log()), said
 
 
-def _category(head: CategoricalHead, state: Tensor, value: Tensor) -> tuple[Tensor, list[int], list[float]]:
-    """Probability of a value no likelier (B,); the likeliest id of each payment, and its probability."""
-    chance = head.log_probs(state).exp()  # (B, size)
+def _category(log_probs: Tensor, value: Tensor) -> tuple[Tensor, list[int], list[float]]:
+    """Of log-probabilities (B, size): probability of a value no likelier (B,); the likeliest id of each payment, and its probability."""
+    chance = log_probs.exp()
     chance = chance / chance.sum(1, keepdim=True)
     own = chance.gather(1, value[:, None])
     odder = torch.where(chance <= own, chance, 0.0).sum(1)
     likely = chance[:, FIRST:].argmax(1) + FIRST
     share = chance.gather(1, likely[:, None])[:, 0]
     return odder, likely.tolist(), share.tolist()
+
+
+def _nats(odder: Tensor, value: Tensor) -> Tensor:
+    """Surprise (B,), 0 where the value is missing."""
+    return torch.where(value != MISSING, -odder.clamp(1e-30, 1).log(), 0.0)
 
 
 def _habit(encoded: Encoded, name: str, event: int) -> tuple[float, int]:
@@ -144,6 +161,37 @@ def _mixed(odder: Tensor, own: list[tuple[float, int]]) -> Tensor:
     habit, count = (torch.tensor(part, dtype=odder.dtype) for part in zip(*own, strict=True))
     weight = count / (count + PRIOR)
     return (1 - weight) * odder + weight * habit
+
+
+def _oddest(surprise: Tensor) -> Tensor:
+    """Surprise of texts (B,) from that of their words (B, words), 0 where there is none: −log of the probability that the oddest of
+    so many words is at least so odd (Šidák 1967)."""
+    words = (surprise > 0).sum(-1).clamp(min=1)
+    rarest = (-surprise.amax(-1)).exp().clamp(max=1 - 1e-7)
+    return -(-torch.expm1(words * torch.log1p(-rarest))).clamp(1e-30, 1).log()
+
+
+def _likeliest_text(
+    encoded: Encoded, chances: list[Tensor], ids: Tensor, windowed: list[NDArray[np.int64]]
+) -> list[str]:
+    """The likeliest of the card's own earlier texts, with its probability."""
+    # (B, T, words): log-probability of the words of every event, 0 where there is none
+    log_prob = torch.stack([c.gather(1, ids[..., i]) for i, c in enumerate(chances)], -1).masked_fill(
+        ids == MISSING, 0.0
+    )
+    total = log_prob.sum(-1).masked_fill((ids == MISSING).all(-1), -math.inf)
+    said = []
+    for row, earlier in zip(total.cpu().numpy(), windowed, strict=True):
+        best = int(row[: len(earlier)].argmax()) if len(earlier) else 0
+        known = len(earlier) > 0 and math.isfinite(row[best])
+        said.append(f"{_text(encoded, earlier[best])} ({math.exp(row[best]):.0%})" if known else "no text is known yet")
+    return said
+
+
+def _text(encoded: Encoded, event: int) -> str:
+    """An event's text as it stands in the data."""
+    text = encoded.table.frame["text"].iloc[encoded.histories.rows[event]]
+    return "missing" if is_missing(text) else str(text)
 
 
 def _said(codec: EventCodec, name: str, value: float) -> str:

@@ -1,16 +1,16 @@
 """Validated transactions -> each card's history as sequences of encoded fields.
 
 Every event has: amount (signed log, standardised), gap (log seconds since the card's previous event), hour, weekday, and the
-schema's categorical and numeric columns. Codecs are fitted on days before the test period and saved with the run.
+schema's categorical and numeric columns, and the subwords of its text. Codecs are fitted on days before the test period and saved with the run.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,9 @@ from core.encoders import Field
 from core.errors import UserError
 from core.tokens import Batch
 from finance.data import DAY, Schema, Transactions
+from finance.words import Words
 
+T = TypeVar("T", float, NDArray[np.float64])
 GAP_LIMIT = 365 * DAY
 OWN = ("hour", "weekday", "amount", "gap")  # fields that every log has
 
@@ -57,26 +59,38 @@ class EventCodec:
 
     Attributes:
         schema: the columns' roles.
-        columns: a codec by field key: `amount`, `gap`, then `category0` … and `number0` … in the schema's order. Keys are ours,
-            since a column may have any name.
+        columns: a codec by field key: `amount`, `gap`, then `category0` … and `number0` … in the schema's order, and `text`, of
+            which the fields `word0` … are made. Keys are ours, since a column may have any name.
     """
 
     schema: Schema
-    columns: dict[str, Codec | Hashed]
+    columns: dict[str, Codec | Hashed | Words]
 
     @classmethod
     def fit(
-        cls, data: Transactions, *, max_categories: int = 1000, buckets: int = 256, min_count: int = 5
+        cls,
+        data: Transactions,
+        *,
+        max_categories: int = 1000,
+        buckets: int = 256,
+        min_count: int = 5,
+        words: int = 8,
+        vocabulary: int = 1000,
+        hashed: Container[str] = (),
     ) -> EventCodec:
-        """Codecs from every row of `data`; a column of more than `max_categories` values is hashed into `buckets`."""
-        columns: dict[str, Codec | Hashed] = {"amount": Scale.fit(data.amount, log=True)}
+        """Codecs from every row of `data`; a column of more than `max_categories` values is hashed into `buckets`, as those
+        named in `hashed` are, whose values are not to be kept; of a text `words` subwords are read, of a vocabulary of at most so
+        many."""
+        columns: dict[str, Codec | Hashed | Words] = {"amount": Scale.fit(data.amount, log=True)}
         columns["gap"] = Scale.fit(_gap(data), log=True)
         for i, name in enumerate(data.schema.categorical):
             values = data.frame[name]
-            few = values.nunique() <= max_categories
+            few = name not in hashed and values.nunique() <= max_categories
             columns[f"category{i}"] = Categories.fit(values, min_count=min_count) if few else Hashed(buckets)
         for i, name in enumerate(data.schema.numeric):
             columns[f"number{i}"] = Scale.fit(data.frame[name].to_numpy(dtype=float))
+        if data.schema.text and words:
+            columns["text"] = Words.fit(data.frame["text"], size=vocabulary, count=words, min_count=min_count)
         return cls(data.schema, columns)
 
     @property
@@ -84,7 +98,12 @@ class EventCodec:
         """The stem's fields."""
         made = [Field("hour", "categorical", 24 + FIRST), Field("weekday", "categorical", 7 + FIRST)]
         for key, codec in self.columns.items():
-            made.append(Field(key, "numeric") if isinstance(codec, Scale) else Field(key, "categorical", codec.size))
+            if isinstance(codec, Words):
+                made += [Field(f"word{i}", "categorical", codec.size, table="words") for i in range(codec.count)]
+            else:
+                made.append(
+                    Field(key, "numeric") if isinstance(codec, Scale) else Field(key, "categorical", codec.size)
+                )
         return tuple(made)
 
     def title(self, key: str) -> str:
@@ -93,7 +112,17 @@ class EventCodec:
             return self.schema.categorical[int(key[8:])]
         if key.startswith("number"):
             return self.schema.numeric[int(key[6:])]
+        if key == "text" or key.startswith("word"):
+            return self.schema.text
         return self.schema.amount if key == "amount" else key
+
+    def by_title(self, values: Mapping[str, T]) -> dict[str, T]:
+        """Numbers by field as numbers by column; those of a text's words are summed."""
+        made: dict[str, T] = {}
+        for key, value in values.items():
+            title = self.title(key)
+            made[title] = made[title] + value if key.startswith("word") and title in made else value
+        return made
 
     def encode(self, data: Transactions, before: NDArray[np.float64] | None = None) -> Histories:
         """Sequences by card, in time order, ties in the table's order.
@@ -104,10 +133,10 @@ class EventCodec:
         Raises:
             UserError: a column that the codec was fitted on is missing.
         """
-        for name in (*self.schema.categorical, *self.schema.numeric):
+        for name in (*self.schema.categorical, *self.schema.numeric, *(["text"] if "text" in self.columns else [])):
             if name not in data.frame:
                 raise UserError(
-                    f"column '{name}' is missing",
+                    f"column '{self.schema.text if name == 'text' else name}' is missing",
                     where="schema",
                     mend="the run was made with it; name it in the schema",
                 )
@@ -120,6 +149,8 @@ class EventCodec:
         }
         for i, name in enumerate(self.schema.categorical):
             values[f"category{i}"] = self.columns[f"category{i}"].encode(data.frame[name])
+        if "text" in self.columns:
+            values |= {f"word{i}": ids for i, ids in enumerate(self.columns["text"].encode(data.frame["text"]).T)}
         for i, name in enumerate(self.schema.numeric):
             values[f"number{i}"] = self.columns[f"number{i}"].encode(data.frame[name].to_numpy(dtype=float))
         counts = np.bincount(data.card, minlength=int(data.card.max()) + 1 if len(data) else 0)
@@ -133,7 +164,7 @@ class EventCodec:
 
         Args:
             time, before: of it and of the card's payment before, seconds since 1970.
-            others: values of the schema's categorical and numeric columns by the column's name.
+            others: values of the schema's categorical, numeric and text columns by the column's name.
         """
         gap = math.nan if before is None else float(min(time - before, GAP_LIMIT))
         given = {
@@ -144,6 +175,10 @@ class EventCodec:
         made: dict[str, float] = {"hour": hour_of(time), "weekday": weekday_of(time)}
         for key, value in given.items():
             codec = self.columns[key]
+            if isinstance(codec, Words):
+                ids = codec.encode(np.array([value], dtype=object))[0].tolist()
+                made |= {f"word{i}": id for i, id in enumerate(ids)}
+                continue
             made[key] = (
                 float(codec.encode(np.array([value], dtype=np.float64))[0])
                 if isinstance(codec, Scale)
@@ -156,10 +191,12 @@ class EventCodec:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> EventCodec:
-        columns: dict[str, Codec | Hashed] = {
-            key: Hashed(int(c["buckets"])) if c["kind"] == "hashed" else from_json(c)
-            for key, c in data["columns"].items()
-        }
+        columns: dict[str, Codec | Hashed | Words] = {}
+        for key, c in data["columns"].items():
+            if c["kind"] == "words":
+                columns[key] = Words.from_json(c)
+            else:
+                columns[key] = Hashed(int(c["buckets"])) if c["kind"] == "hashed" else from_json(c)
         return cls(Schema.from_dict(data["schema"], where="config.json"), columns)
 
 

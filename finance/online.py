@@ -21,7 +21,7 @@ from core.encoders import FieldStem
 from core.errors import UserError
 from core.heads import Head
 from finance.data import Transactions
-from finance.estimators import Data, FraudScorer, as_transactions
+from finance.estimators import Data, FraudScorer
 from finance.payment import Payment
 from finance.scoring import and_past, hide, nats, surprise, with_past
 from finance.state import Card, CardStates
@@ -67,7 +67,7 @@ class OnlineScorer:
     def from_history(cls, scorer: FraudScorer, data: Data, new_cards: bool = True) -> Self:
         """After the payments of a log."""
         made = cls(scorer)
-        table = as_transactions(data)
+        table = made.scorer.fitted()[0].table(data)
         made._advance(table, np.zeros(len(table), bool))
         made.new_cards = new_cards
         return made
@@ -102,7 +102,7 @@ class OnlineScorer:
         why = None
         if reasons:
             names = [field.name for field in cast(FieldStem, self._network.stem).fields]
-            why = {self._codec.title(k): v for k, v in self._surprise(card, ids, numbers, names).items()}
+            why = self._codec.by_title(self._surprise(card, ids, numbers, names))
         kept = ids.shape[1] - s.kept(card.count + 1)
         s.cards[given.card] = Card(
             card.count + 1, given.time, ids[:, kept:], numbers[:, kept:], s.remembered(card.past, np.array([own]))
@@ -128,7 +128,7 @@ class OnlineScorer:
         Raises:
             UserError: a payment that lies before its card's last one, or of a card that may not be new; none is remembered.
         """
-        return self._advance(table, np.ones(len(table), bool))
+        return self._advance(self.scorer.fitted()[0].seen(table), np.ones(len(table), bool))
 
     def _advance(self, table: Transactions, wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
         early = self.states.too_early(table)

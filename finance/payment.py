@@ -21,7 +21,7 @@ PLAIN = (str, bool, int, float, np.generic, datetime.date, type(None), type(pd.N
 
 @dataclass(frozen=True)
 class Payment:
-    """card: whose it is; time: seconds since 1970; others: the schema's categorical and numeric columns."""
+    """card: whose it is; time: seconds since 1970; others: the schema's categorical, numeric and text columns."""
 
     card: str
     time: int
@@ -37,7 +37,8 @@ class Payment:
         """
         if not isinstance(given, Mapping):
             raise _refused(f"{type(given).__name__} is no payment", "give a mapping of columns to values")
-        for name in (schema.entity, schema.time, schema.amount, *schema.categorical, *schema.numeric):
+        text = [schema.text] if schema.text else []
+        for name in (schema.entity, schema.time, schema.amount, *schema.categorical, *schema.numeric, *text):
             if name not in given:
                 raise _refused(f"the payment has no '{name}'", "give every column of the schema; None where missing")
             if not isinstance(given[name], PLAIN):
@@ -56,6 +57,11 @@ class Payment:
             said_nan = isinstance(given[name], str) and str(given[name]).lower() == "nan"
             if math.isinf(value) or (math.isnan(value) and not is_missing(given[name]) and not said_nan):
                 raise _refused(f"the number is infinite or unreadable ('{name}')")
+        for name in text:
+            said = None if is_missing(given[name]) or given[name] == "" else as_text(given[name])
+            if said is not None and len(said) > schema.max_text:
+                raise _refused(f"the text is longer than {schema.max_text} characters ('{name}')")
+            others[name] = said
         return cls(card, _time(given[schema.time], schema), amount, others)
 
 

@@ -12,11 +12,13 @@ import torch
 from torch import Generator, Tensor
 
 from core import puzzles
-from core.config import shares
+from core.config import shares, within
 from core.encoders import Field
 from core.masking import bert, random_mask, suffix_mask
 from core.pretext import Corrupted, Masked, Pretext, Pseudo, Shifted, Views
 from core.tokens import Batch
+
+BELOW_ONE = (0.0, 1 - 1e-9)
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class Masks:
             itself, so that the score, too, is given older ones only.
         others_longest: half of the windows also lose every other field of their last m events, m uniform in [1, others_longest].
         ratio: of the events that lose one field each at random, amounts aside.
+        events: share of a window's events that lose all their fields, the amount among them.
+        columns: share of a batch's windows that lose a field in all events; drawn anew for each field.
+        words: of the descriptions, beside those that are hidden whole, that lose one word each at random.
         replace: of the places to be predicted, hide eight in ten alone; one is replaced by another event's value, one left as it
             is (BERT's 80/10/10). The score needs all of them hidden.
     """
@@ -36,7 +41,13 @@ class Masks:
     longest: int = 60
     others_longest: int = 20
     ratio: float = 0.15
+    events: float = 0.0
+    columns: float = 0.0
+    words: float = 0.15
     replace: bool = False
+
+    def __post_init__(self) -> None:
+        within(self, events=BELOW_ONE, columns=BELOW_ONE, words=BELOW_ONE)
 
     def bound(self, fields: tuple[Field, ...]) -> Pretext:
         def make(batch: Batch, generator: Generator) -> Masked:
@@ -44,9 +55,22 @@ class Masks:
             hidden = {"amount": suffix_mask(pad, 1, self.longest, generator)}
             forecast = suffix_mask(pad, 1, self.others_longest, generator)
             coin = torch.rand((len(pad), 1), generator=generator, device=generator.device).to(pad.device) < 0.5
+            column = {
+                field.name: field.table or field.name for field in fields
+            }  # the words of a text are hidden together
+            alone = {
+                c: random_mask(pad, self.ratio, generator) for c in dict.fromkeys(column.values()) if c != "amount"
+            }
+            hidden |= {name: (forecast & coin) | alone[column[name]] for name in column if name != "amount"}
+            if self.events:
+                event = random_mask(pad, self.events, generator)
+                hidden = {name: mask | event for name, mask in hidden.items()}
+            if self.columns:
+                lost = {c: _windows(pad, self.columns, generator) & ~pad for c in dict.fromkeys(column.values())}
+                hidden = {name: mask | lost[column[name]] for name, mask in hidden.items()}
             for field in fields:
-                if field.name != "amount":
-                    hidden[field.name] = (forecast & coin) | random_mask(pad, self.ratio, generator)
+                if field.table and self.words:
+                    hidden[field.name] |= random_mask(pad | (batch[field.name] == 0), self.words, generator)
             if self.replace:
                 sizes = {f.name: f.size for f in fields if f.kind == "categorical"}
                 return bert(batch, hidden, sizes, generator)
@@ -141,6 +165,12 @@ class Segments:
 def target(values: Tensor) -> Tensor:
     """What is to be predicted (B, T): missing values (id 0, nan) are not."""
     return values if values.is_floating_point() else values.masked_fill(values == 0, -100)
+
+
+def _windows(pad: Tensor, share: float, generator: Generator) -> Tensor:
+    """`share` of the windows, rounded; (B, 1) bool."""
+    noise = torch.rand(len(pad), generator=generator, device=generator.device).to(pad.device)
+    return (noise.argsort().argsort() < round(share * len(pad)))[:, None]
 
 
 def _slice(batch: Batch, slices: Slices, generator: Generator) -> Batch:

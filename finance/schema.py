@@ -25,12 +25,15 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from core.errors import UserError
+
+View = Literal["card", "counterparty"]  # whose history a payment belongs to
 
 # keys that name one column each
 SINGLE = (
@@ -96,12 +99,34 @@ class Schema:
         return schema
 
     @classmethod
+    def of(cls, given: Schema | Mapping[str, Any] | str | Path) -> Schema:
+        """A schema, its keys and values, or the path of its file."""
+        if isinstance(given, Schema):
+            return given
+        return cls.from_dict(dict(given)) if isinstance(given, Mapping) else cls.read(Path(given))
+
+    @classmethod
     def read(cls, path: Path) -> Schema:
         """A schema from a TOML file."""
         try:
             return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")), where=path)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError("the schema is not valid TOML", where=path, mend=str(error)) from None
+
+    def turned(self) -> Schema:
+        """Entity and counterparty in each other's role: the history is the counterparty's, and the entity is a category.
+
+        Raises:
+            UserError: no counterparty is named, or an entity's column whose name a category cannot have.
+        """
+        if not self.counterparty:
+            raise UserError(
+                "the schema names no counterparty", where="schema", mend='name its column, as counterparty = "terminal"'
+            )
+        others = tuple(c for c in self.categorical if c != self.counterparty)
+        made = replace(self, entity=self.counterparty, counterparty=self.entity, categorical=(self.entity, *others))
+        made._check("schema")
+        return made
 
     def columns(self) -> list[str]:
         """Every column that must be there, once."""

@@ -2,7 +2,8 @@
 
 Written from the description published in Le Borgne, Siblini, Lebichot and Bontempi, "Reproducible Machine Learning for
 Credit Card Fraud Detection" (ULB 2022): cards have a place, a mean amount and a daily rate, and pay at terminals near
-them. Added here: each card prefers an hour of the day and one of two channels. Three kinds of fraud:
+them. Added here: each card prefers an hour of the day and one of two channels; terminals may be described, by a trade, a name, a
+number and the town that they stand in, so that a card's payments say where it lives. Three kinds of fraud:
 
 1. an amount above 220, whoever pays;
 2. every payment at a compromised terminal, for 28 days;
@@ -22,6 +23,12 @@ from numpy.typing import NDArray
 from core.errors import UserError
 from finance.data import DAY
 
+TRADES = ("BAKERY", "PHARMACY", "HARDWARE", "CINEMA", "FUEL", "BOOKS", "GROCERY", "FLOWERS")
+OWNERS = ("MILLER", "ROSSI", "DUBOIS", "NOVAK", "JANSEN", "KOWALSKI", "SILVA", "LINDQVIST")
+TOWNS = (
+    "ASHFORD", "BRUGES", "CHUR", "DELFT", "EVORA", "FULDA", "GHENT", "HALLE", "IVREA", "JENA", "KIRUNA", "LUCCA", "MONS", "NAMUR",
+    "OVIEDO", "PADUA",
+)  # fmt: skip
 START = int(pd.Timestamp("2024-01-01").timestamp())
 
 
@@ -35,6 +42,7 @@ class World:
         compromised, leaked: multiply the published rates of compromised terminals and leaked cards (2 and 3 a day for 5,000
             cards), so that a small log holds enough of them to measure.
         large: an amount above this is fraud of kind 1.
+        descriptions: add a column `description`, missing in one of twenty payments.
         seed: equal seeds give equal files.
     """
 
@@ -43,11 +51,12 @@ class World:
     compromised: float = 1.0
     leaked: float = 4.0
     large: float = 220.0
+    descriptions: bool = False
     seed: int = 0
 
 
 def generate(world: World = World()) -> pd.DataFrame:
-    """The log, in time order: transaction, time, card, terminal, channel, amount, fraud, scenario."""
+    """The log, in time order: transaction, time, card, terminal, channel, amount, fraud, scenario; description where it is asked for."""
     if world.cards < 1 or world.days < 1:
         raise UserError("a generated set needs at least one card and one day", where="--size")
     rng = np.random.default_rng(world.seed)
@@ -59,7 +68,7 @@ def generate(world: World = World()) -> pd.DataFrame:
     frame["fraud"] = (frame["scenario"] > 0).astype(np.int64)
     frame["amount"] = frame["amount"].round(2)
     stamps = pd.to_datetime(START + frame["second"], unit="s")
-    return pd.DataFrame(
+    made = pd.DataFrame(
         {
             "transaction": np.arange(len(frame)),
             "time": stamps.dt.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -71,6 +80,7 @@ def generate(world: World = World()) -> pd.DataFrame:
             "scenario": frame["scenario"],
         }
     )
+    return made.assign(description=_descriptions(frame, world)) if world.descriptions else made
 
 
 def write(out: Path, world: World = World(), file: str = "transactions.parquet") -> Path:
@@ -81,10 +91,11 @@ def write(out: Path, world: World = World(), file: str = "transactions.parquet")
         frame.to_csv(out / file, index=False)
     else:
         frame.to_parquet(out / file, index=False)
+    text = 'text = "description"\n' if world.descriptions else ""
     (out / "schema.toml").write_text(
         f'file = "{file}"\nentity = "card"\ntime = "time"\namount = "amount"\n'
-        'categorical = ["terminal", "channel"]\nnumeric = []\nlabel = "fraud"\nscenario = "scenario"\nid = "transaction"\n'
-        "label_delay_days = 7\n",
+        'counterparty = "terminal"\ncategorical = ["terminal", "channel"]\nnumeric = []\nlabel = "fraud"\nscenario = "scenario"\nid = "transaction"\n'
+        f"label_delay_days = 7\n{text}",
         encoding="utf-8",
     )
     return out
@@ -104,7 +115,8 @@ def _payments(world: World, rng: Generator) -> pd.DataFrame:
     n = world.cards
     terminals = max(2 * n, 20)
     radius = 5.0 * np.sqrt(10_000 / terminals)  # keeps the published number of terminals within reach
-    near = _near(rng.uniform(0, 100, (n, 2)), rng.uniform(0, 100, (terminals, 2)), radius)
+    homes, places = rng.uniform(0, 100, (n, 2)), rng.uniform(0, 100, (terminals, 2))
+    near = _near(homes, places, radius)
     mean = rng.uniform(5, 100, n)
     rate = rng.uniform(0, 4, n)
     hour = rng.normal(12, 3, n)
@@ -120,17 +132,31 @@ def _payments(world: World, rng: Generator) -> pd.DataFrame:
     size = np.array([len(places) for places in near])
     start = np.concatenate([[0], np.cumsum(size)[:-1]])
     pick = start[card] + (rng.random(len(card)) * size[card]).astype(np.int64)
+    terminal = np.concatenate(near)[pick]
     frame = pd.DataFrame(
         {
             "second": day * DAY + second,
             "day": day,
             "card": card,
-            "terminal": np.concatenate(near)[pick],
+            "terminal": terminal,
+            "town": (places // 25).astype(np.int64)[terminal] @ [4, 1],
             "online": rng.random(len(card)) < online[card],
             "amount": amount,
         }
     )
     return frame.sort_values(["second", "card"], kind="stable").reset_index(drop=True)
+
+
+def _descriptions(frame: pd.DataFrame, world: World) -> list[str | None]:
+    """What the terminals are called; drawn apart from all else, which is the same without it."""
+    rng = np.random.default_rng([world.seed, 1])
+    shops = max(2 * world.cards, 20)
+    trade, owner = rng.integers(len(TRADES), size=shops), rng.integers(len(OWNERS), size=shops)
+    missing = rng.random(len(frame)) < 0.05
+    return [
+        None if gone else f"{TRADES[trade[t]]} {OWNERS[owner[t]]} {t:05d} {TOWNS[town]}"
+        for t, town, gone in zip(frame["terminal"], frame["town"], missing, strict=True)
+    ]
 
 
 def _draws(expected: float, days: int, size: int, rng: Generator) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ from core.quarantine import csv_safe
 from finance.classifier import FraudClassifier
 from finance.data import Transactions
 from finance.estimators import FraudScorer, TransactionEncoder
+from finance.groups import Groups
 from finance.split import on_or_after
 
 KEY = "TACIT_KEY"
@@ -32,6 +33,7 @@ def score_table(
         alert: score from which on a payment is an alert: a column of its own. With a classifier, a probability.
         classifier: of whose probability of fraud a column is made.
     """
+    data = scorer.fitted()[0].seen(data)
     wanted = np.ones(len(data), bool) if since is None else on_or_after(data, since)
     table = _keys(data, pseudonymise)
     encoded = scorer.fitted()[0].encode(data)
@@ -53,10 +55,13 @@ def embedding_table(
     per: Literal["payment", "card"] = "payment",
     pseudonymise: bool = False,
 ) -> pd.DataFrame:
-    """Columns `0` … `D-1`, beside row and id of a payment, or the card's name."""
+    """Columns `0` … `D-1`, beside row and id of a payment, or the card's name and, of a run of method swav, its `group`."""
+    data = encoder.seen(data)
     if per == "card":
         cards, states = encoder.transform_cards(data)
         keys = pd.DataFrame({data.schema.entity: _hashed(pd.Series(cards)) if pseudonymise else cards})
+        if isinstance(encoder.heads_, Groups):
+            keys["group"] = encoder.groups_of(states)
     else:
         keys, states = _keys(data, pseudonymise), encoder.transform(data)
     made = pd.concat([keys, pd.DataFrame(states, columns=[str(i) for i in range(states.shape[1])])], axis=1)

@@ -39,7 +39,8 @@ class Learn:
         if self.label_days < 1:
             raise UserError("no day to learn from", where="--label-days", mend="give 1 or more")
         classifier = FraudClassifier(TransactionEncoder.load(self.run_folder), self.label_days, seed=self.seed)
-        table = load(self.data, self.schema, labels=True)
+        assert classifier.encoder is not None
+        table = load(self.data, self.schema, labels=True, view=classifier.encoder.recipe_.view)
         classifier.fit(table, until=None if self.until is None else day_of(self.until))
         found = classifier.trained_on_
         print(f"{found['rows']} payments, {found['frauds']} of them frauds")
@@ -85,7 +86,9 @@ class ChooseThreshold:
 
         if (self.per_day is None) == (self.alert_cost is None):
             raise UserError("by what shall it be chosen?", where="threshold", mend="give --per-day or --alert-cost")
-        table = load(self.data, self.schema, labels=self.alert_cost is not None or self.by == "labels")
+        scorer = FraudScorer.load(self.run_folder)
+        view = scorer.fitted()[0].recipe_.view
+        table = load(self.data, self.schema, labels=self.alert_cost is not None or self.by == "labels", view=view)
         wanted = table.day >= day_of(self.since)
         if self.until is not None:
             wanted &= table.day < day_of(self.until)
@@ -96,7 +99,7 @@ class ChooseThreshold:
         if self.by == "labels":
             score = FraudClassifier.load(self.run_folder).predict_proba(table, wanted)[wanted, 1]
         else:
-            score = FraudScorer.load(self.run_folder).score_samples(table, wanted)[wanted]
+            score = scorer.score_samples(table, wanted)[wanted]
         day, card = table.day[wanted], table.card[wanted]
         if self.alert_cost is not None:
             found = by_cost(score, day, card, table.label[wanted], table.amount[wanted], self.alert_cost)
@@ -147,7 +150,7 @@ class Explain:
             raise UserError("nothing to explain", where="--top, --reasons", mend="give numbers of 1 or more")
         scorer = FraudScorer.load(self.run_folder)
         encoder, _ = scorer.fitted()
-        table = load(self.data, self.schema, labels=False)
+        table = load(self.data, self.schema, labels=False, view=encoder.recipe_.view)
         wanted = on_or_after(table, encoder.until_ if self.since is None else day_of(self.since))
         encoded = encoder.encode(table)
         score = np.where(wanted, scorer.score_samples(encoded, wanted), -np.inf)
@@ -190,9 +193,10 @@ class Drift:
         from finance.tables import write
 
         encoder = TransactionEncoder.load(self.run_folder)
-        scorer = FraudScorer(encoder) if encoder.recipe_.method == "masked" else None
+        scorer = FraudScorer(encoder) if encoder.scores else None
         since = encoder.until_ if self.since is None else day_of(self.since)
-        found = drift(encoder, load(self.data, self.schema, labels=False), since, self.days, scorer)
+        table = load(self.data, self.schema, labels=False, view=encoder.recipe_.view)
+        found = drift(encoder, table, since, self.days, scorer)
         for row in found.itertuples():
             print(f"{row.column}: {row.psi:.3f} {row.verdict} (up to {row.chance:.3f} is chance)")
         if self.out is not None:

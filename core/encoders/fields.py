@@ -26,11 +26,13 @@ class Field:
         name: its key in the batch.
         kind: `categorical` (ids, see core.codec) or `numeric` (standardised, NaN where missing; time gaps too).
         size: ids of a categorical field, the three reserved ones included.
+        table: categorical fields that name the same one share its embeddings, as the words of a text do.
     """
 
     name: str
     kind: Literal["categorical", "numeric"]
     size: int = 0
+    table: str = ""
 
     def __post_init__(self) -> None:
         if self.kind == "categorical" and self.size <= MASKED:
@@ -81,7 +83,10 @@ class FieldStem(Stem):
             raise UserError("no field to embed", where="fields", mend="name at least one categorical or numeric column")
         self.fields, self.dim = fields, dim
         self.embeddings = nn.ModuleDict(
-            {f.name: nn.Embedding(f.size, dim) if f.kind == "categorical" else NumberEmbedding(dim) for f in fields}
+            {
+                f.table or f.name: nn.Embedding(f.size, dim) if f.kind == "categorical" else NumberEmbedding(dim)
+                for f in fields
+            }
         )
         for embedding in self.embeddings.values():
             if isinstance(embedding, nn.Embedding):
@@ -105,7 +110,7 @@ class FieldStem(Stem):
             if field.kind == "categorical":
                 if hidden is not None:
                     value = value.masked_fill(hidden, MASKED)
-                total = total + self.embeddings[field.name](value)
+                total = total + self.embeddings[field.table or field.name](value)
             else:
                 total = total + self.embeddings[field.name](value, hidden)
         x = self.dropout(self.norm(total))

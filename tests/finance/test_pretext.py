@@ -98,3 +98,25 @@ def test_ten_in_a_hundred_are_left_as_they_are(log):
     asked, hidden = made.asked("amount"), made.mask["amount"]
     assert not (hidden & ~asked).any() and 0 < (asked & ~hidden).sum() < asked.sum() / 2
     assert (made.batch["amount"][~asked] == batch["amount"][~asked]).all()
+
+
+def test_whole_events_and_whole_columns_are_hidden_as_often_as_told(log):
+    codec, batch = batch_of(log)
+    none = {"longest": 1, "others_longest": 1, "ratio": 1e-9}  # the least that these hide: one place a window each
+    pad, length = batch["pad"], (~batch["pad"]).sum(1)
+    events = Masks(events=0.3, **none).bound(codec.fields)(batch, seeded()).mask
+    together = torch.stack(list(events.values())).all(0)
+    assert ((together.sum(1) - (length * 0.3).round()).abs() <= 1).all()
+    columns = Masks(columns=0.25, **none).bound(codec.fields)(batch, seeded()).mask
+    whole = {name: (mask | pad).all(1) for name, mask in columns.items()}
+    assert all(int(rows.sum()) == round(0.25 * len(pad)) for rows in whole.values())
+    assert not all(torch.equal(whole["hour"], rows) for rows in whole.values())
+    assert not any((mask & pad).any() for made in (events, columns) for mask in made.values())
+
+
+def test_masks_without_events_and_columns_draw_what_they_drew_before(log):
+    codec, batch = batch_of(log)
+    plain, more = (Masks(events=e, columns=e).bound(codec.fields)(batch, seeded()) for e in (0.0, 0.2))
+    assert all((more.mask[name] | ~mask).all() for name, mask in plain.mask.items())
+    with pytest.raises(UserError, match="events is 1"):
+        Masks(events=1.0)
