@@ -1,6 +1,6 @@
 """Tacit for finance: encoders of card histories that learn without labels, and a score for payments.
 
-`from finance import TransactionEncoder, FraudScorer, OnlineScorer, read_transactions`. Names are imported when they are first used.
+`from finance import TransactionEncoder, FraudScorer, FraudClassifier, OnlineScorer, read_transactions`. Names are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ if getattr(core, "DISTRIBUTION", None) != "tacit":
     raise ImportError(_line)
 
 if TYPE_CHECKING:
+    from finance.classifier import FraudClassifier
     from finance.data import read as read_transactions
     from finance.estimators import FraudScorer, TransactionEncoder
     from finance.online import OnlineScorer
 
 _WHERE = {
+    "FraudClassifier": ("finance.classifier", "FraudClassifier"),
     "FraudScorer": ("finance.estimators", "FraudScorer"),
     "OnlineScorer": ("finance.online", "OnlineScorer"),
     "TransactionEncoder": ("finance.estimators", "TransactionEncoder"),
     "read_transactions": ("finance.data", "read"),
 }
-__all__ = ["FraudScorer", "OnlineScorer", "TransactionEncoder", "read_transactions"]
+__all__ = ["FraudClassifier", "FraudScorer", "OnlineScorer", "TransactionEncoder", "read_transactions"]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,11 +22,11 @@ from finance.estimators import FraudScorer, TransactionEncoder
 from finance.evaluation import (
     MAIN,
     Settings,
-    Study,
     evaluate,
 )
 from finance.presets import Recipe, masked
 from finance.split import FDH_TEST
+from finance.study import Study
 
 DATA = "fdh_simulated"
 STEPS = 2000  # of pretraining, some four minutes of one core; steps, so that a busy machine changes nothing

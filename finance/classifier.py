@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from core.calibration import Platt, calibration_error
 from core.errors import UserError
 from core.files import whole
 from finance.data import DAY, Transactions
-from finance.estimators import Data, FraudScorer, TransactionEncoder, as_transactions
+from finance.estimators import Data, Encoded, FraudScorer, TransactionEncoder, as_transactions
 from finance.features import Features
 from finance.handmade import handmade_features
+from finance.metrics import average_precision
 from finance.split import require_both_classes
 from finance.trees import Trees
 
@@ -70,9 +72,9 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
         label, card = table.label[use], table.card[use]
         self.names_ = inputs.names
         self.booster_ = self._trees.fit(inputs.values, label, self.seed)
-        self.calibration_ = self._calibrate(inputs.values, label, card)
         self.classes_ = np.array([0, 1])
-        self.trained_on_ = {"rows": len(label), "frauds": int(label.sum()), "days": self.label_days}
+        self.trained_on_: dict[str, Any] = {"rows": len(label), "frauds": int(label.sum()), "days": self.label_days}
+        self.calibration_ = self._calibrate(inputs.values, label, card)
         return self
 
     def predict_proba(self, data: Data, rows: NDArray[np.bool_] | None = None) -> Array:
@@ -81,23 +83,21 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
             raise UserError("this FraudClassifier is not fitted", mend="call fit first, or the verb learn")
         table = as_transactions(data)
         wanted = np.ones(len(table), bool) if rows is None else rows
-        inputs = self.inputs(table, wanted)
+        inputs = self.inputs(data if isinstance(data, Encoded) else table, wanted)
         if inputs.names != self.names_:
             missing = sorted(set(self.names_) - set(inputs.names)) or sorted(set(inputs.names) - set(self.names_))
             raise UserError(
                 f"no feature '{missing[0]}'", where="data", mend="give data with the columns of the training log"
             )
         out = np.full((len(table), 2), np.nan)
-        slope, shift = self.calibration_
-        odds = np.asarray(self.booster_.predict(inputs.values, raw_score=True))
-        fraud = 1 / (1 + np.exp(-(slope * odds + shift)))
+        fraud = self.calibration_(self.booster_.predict(inputs.values, raw_score=True))
         out[wanted] = np.column_stack([1 - fraud, fraud])
         return out
 
-    def inputs(self, table: Transactions, rows: NDArray[np.bool_]) -> Features:
+    def inputs(self, data: Transactions | Encoded, rows: NDArray[np.bool_]) -> Features:
         """What the trees read, of the rows asked for (M, F)."""
-        made = handmade_features(table)
-        parts = FraudScorer(self.encoder).parts(table, rows)[rows]
+        made = handmade_features(as_transactions(data))
+        parts = FraudScorer(self.encoder).parts(data, rows)[rows]
         return Features(
             np.column_stack([made.values[rows], parts]),
             (*made.names, *SURPRISE),
@@ -108,19 +108,21 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
     def _trees(self) -> Trees:
         return self.trees or Trees()
 
-    def _calibrate(self, x: Array, label: NDArray[np.int64], card: NDArray[np.int64]) -> tuple[float, float]:
-        """Slope and shift of the log-odds (Platt 1999), from trees that have not seen the card: ranks stay as they are."""
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import StratifiedGroupKFold
+    def _calibrate(self, x: Array, label: NDArray[np.int64], card: NDArray[np.int64]) -> Platt:
+        """From trees that have not seen the card; how good those are goes to `trained_on_`.
 
-        if min(len(np.unique(card[label == c])) for c in (0, 1)) < FOLDS:
-            return 1.0, 0.0
-        odds = np.zeros(len(label))
-        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=self.seed)
-        for fit, held in folds.split(x, label, card):
-            odds[held] = self._trees.fit(x[fit], label[fit], self.seed).predict(x[held], raw_score=True)
-        line = LogisticRegression(C=np.inf).fit(odds[:, None], label)
-        return float(line.coef_[0, 0]), float(line.intercept_[0])
+        No calibration where frauds are of too few cards to hold some out.
+        """
+        odds = held_out_odds(self._trees, x, label, card, self.seed)
+        if odds is None:
+            return Platt()
+        line = Platt.fit(odds, label)
+        self.trained_on_ |= {
+            "held_out_average_precision": float(average_precision(label, odds)[0]),
+            "held_out_calibration_error": calibration_error(label, line(odds)),
+            "uncalibrated_error": calibration_error(label, Platt()(odds)),
+        }
+        return line
 
     def save(self, run: Path) -> Path:
         """Write `classifier.json` into the encoder's run folder; trees as LightGBM's own text."""
@@ -151,7 +153,7 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
             new = cls(encoder, content["label_days"], Trees(**content["trees"]), content["seed"])
             new.until_, new.names_ = int(content["until"]), tuple(content["names"])
             slope, shift = content["calibration"]
-            new.calibration_, new.trained_on_ = (float(slope), float(shift)), content["trained_on"]
+            new.calibration_, new.trained_on_ = Platt(float(slope), float(shift)), dict(content["trained_on"])
             new.booster_ = Booster(model_str=content["booster"])
         except (ValueError, KeyError, TypeError, LightGBMError) as error:
             raise UserError(
@@ -161,6 +163,18 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
             raise UserError("trees and names do not fit", where=run / FILE, mend="use the verb learn again")
         new.classes_ = np.array([0, 1])
         return new
+
+
+def held_out_odds(trees: Trees, x: Array, label: NDArray[np.int64], card: NDArray[np.int64], seed: int) -> Array | None:
+    """Log-odds (N,) by trees that have not seen the row's card; None where frauds, or genuine payments, are of too few cards."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if min(len(np.unique(card[label == c])) for c in (0, 1)) < FOLDS:
+        return None
+    odds = np.zeros(len(label))
+    for fit, held in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(x, label, card):
+        odds[held] = trees.fit(x[fit], label[fit], seed).predict(x[held], raw_score=True)
+    return odds
 
 
 def learned_from(table: Transactions, until: int, days: int) -> NDArray[np.bool_]:

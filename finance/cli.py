@@ -13,7 +13,7 @@ from core.cli import main as run_commands
 from core.verbs import export_of
 from finance.arguments import day_of, load, say
 from finance.intake import Check, DraftSchema, Prepare
-from finance.watch import ChooseThreshold, Drift, Explain
+from finance.watch import ChooseThreshold, Drift, Explain, Learn
 
 Set = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="KEY=VALUE …")]
 
@@ -137,13 +137,14 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Score:
-    """Score every payment without labels: a table with row number, id, score and the surprise of each field.
+    """Score every payment: a table with row number, id, score and the surprise of each field, and, by labels, the probability of fraud.
 
     Attributes:
         run_folder: what pretrain wrote, with method masked.
         data: payments with their cards' earlier ones: a score comes from a card's own history.
         out: parquet or csv file to write.
         since: first day to score, as 2024-12-31; earlier ones serve as history. By default every day.
+        by: surprise, which needs no labels; or labels, by what the verb learn has learned: the data then brings those that are known.
         threshold: what the verb threshold wrote; adds a column `alert`.
         pseudonymise: replace ids by keyed hashes; the key is read from the environment variable TACIT_KEY.
         schema: TOML file that says which column is what.
@@ -153,20 +154,23 @@ class Score:
     data: str
     out: Path
     since: str | None = None
+    by: Literal["surprise", "labels"] = "surprise"
     threshold: Path | None = None
     pseudonymise: bool = False
     schema: Path | None = None
 
     def run(self) -> None:
+        from finance.classifier import FraudClassifier
         from finance.estimators import FraudScorer
         from finance.tables import score_table, write
         from finance.thresholds import Threshold
 
-        alert = None if self.threshold is None else Threshold.read(self.threshold).score
-        scorer = FraudScorer.load(self.run_folder)
-        table = load(self.data, self.schema, labels=False)
+        alert = None if self.threshold is None else Threshold.read(self.threshold).of(self.by)
+        classifier = FraudClassifier.load(self.run_folder) if self.by == "labels" else None
+        scorer = FraudScorer.load(self.run_folder) if classifier is None else FraudScorer(classifier.encoder)
+        table = load(self.data, self.schema, labels=classifier is not None)
         since = None if self.since is None else day_of(self.since)
-        made = score_table(scorer, table, since, self.pseudonymise, alert)
+        made = score_table(scorer, table, since, self.pseudonymise, alert, classifier)
         alerts = "" if alert is None else f", {int(made['alert'].sum())} alerts"
         print(f"{len(made)} payments scored{alerts}: {write(made, self.out)}")
 
@@ -232,6 +236,7 @@ COMMANDS: dict[str, type] = {
     "prepare": Prepare,
     "pretrain": Pretrain,
     "evaluate": Evaluate,
+    "learn": Learn,
     "score": Score,
     "threshold": ChooseThreshold,
     "explain": Explain,

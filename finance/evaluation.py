@@ -8,28 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.calibration import Platt
 from core.errors import UserError
-from core.evaluation import Answer, Evaluation, Section, answer, labels_saved
+from core.evaluation import Answer, Evaluation, answer, labels_saved
 from core.probes import label_subset, linear
 from core.statistics import Estimate
+from finance import sections as parts
 from finance.baselines import CLASSIFIERS, DETECTORS
+from finance.classifier import held_out_odds
 from finance.data import Transactions
 from finance.estimators import FraudScorer, TransactionEncoder
-from finance.features import Features, amount_over_median, handbook_features
-from finance.metrics import Panel, average_precision
+from finance.features import Features, amount_over_median
+from finance.metrics import Panel
 from finance.scratch import scratch_scores
-from finance.split import Rows, Split, require_both_classes, rows
+from finance.split import Rows, Split
+from finance.study import Cards, Study
+from finance.trees import Trees
 
 MAIN = "average_precision"
 COSTS = (0.01, 0.1, 1.0)
 Array = NDArray[np.float64]
-Cards = Literal["unknown", "all"]
 
 
 @dataclass(frozen=True)
@@ -50,50 +53,6 @@ class Settings:
     cards: Cards = "unknown"
 
 
-@dataclass(frozen=True)
-class Study:
-    """A log up to the end of its test days, with what every method is given.
-
-    Raises (on `checked`):
-        UserError: one class only among training or test labels.
-    """
-
-    data: Transactions
-    split: Split
-
-    @classmethod
-    def checked(cls, data: Transactions, split: Split, cards: Cards = "unknown") -> Study:
-        if not data.labelled:
-            raise UserError(
-                "the data has no labels", where="schema", mend="name the label column: evaluate needs some labels"
-            )
-        study = cls(data.where(data.day < split.end), split)
-        require_both_classes(study.data.label[study.rows.train], "training days")
-        require_both_classes(
-            study.data.label[study.tested(cards)], f"test days, {cards} cards; --cards all keeps known ones"
-        )
-        return study
-
-    @cached_property
-    def rows(self) -> Rows:
-        return rows(self.data, self.split)
-
-    @cached_property
-    def features(self) -> Features:
-        return handbook_features(self.data)
-
-    def tested(self, cards: Cards) -> NDArray[np.bool_]:
-        return self.rows.test if cards == "all" else self.rows.unknown
-
-    def panel(self, cards: Cards, resamples: int) -> Panel:
-        at, d = self.tested(cards), self.data
-        return Panel(d.label[at], d.scenario[at], d.card[at], d.day[at], draws=resamples)
-
-    def on(self, cards: Cards, scores: Array) -> Array:
-        """Scores of all test rows -> those of the tested cards."""
-        return scores[self.tested(cards)[self.rows.test]]
-
-
 def check_unseen(encoder: TransactionEncoder, split: Split) -> None:
     """Raise UserError where the encoder was trained on test days."""
     if encoder.until_ > split.test:
@@ -105,24 +64,27 @@ def check_unseen(encoder: TransactionEncoder, split: Split) -> None:
         )
 
 
-def label_free_floors(study: Study, seed: int = 0) -> dict[str, Array]:
+def label_free_floors(data: Transactions, rows: Rows, features: Features, seed: int = 0) -> dict[str, Array]:
     """Scores of the test rows by detectors that are fitted without labels on the training days.
 
     Those marked `with fraud rates` read columns made from delayed labels, as published "unsupervised" figures do.
     """
-    train, test, features = study.rows.train, study.rows.test, study.features
-    found = {"amount_over_median": amount_over_median(study.data)[test]}
+    found = {"amount_over_median": amount_over_median(data)[rows.test]}
     for name, detect in DETECTORS.items():
-        found[name] = detect(features.label_free()[train], features.label_free()[test], seed)
+        found[name] = detect(features.label_free()[rows.train], features.label_free()[rows.test], seed)
         if features.from_labels.any():
-            found[f"{name} with fraud rates"] = detect(features.values[train], features.values[test], seed)
+            found[f"{name} with fraud rates"] = detect(features.values[rows.train], features.values[rows.test], seed)
     return found
 
 
 def supervised_floors(study: Study, seed: int = 0) -> dict[str, Array]:
-    """Scores of the test rows by classifiers on the hand-made features with all training labels."""
-    train, test, x = study.rows.train, study.rows.test, study.features.values
-    return {name: fit(x[train], study.data.label[train], x[test], seed) for name, fit in CLASSIFIERS.items()}
+    """Scores of the test rows by classifiers with all training labels, on the Handbook's features; boosted trees on more."""
+    train, test, x, label = study.rows.train, study.rows.test, study.features.values, study.data.label
+    found = {name: fit(x[train], label[train], x[test], seed) for name, fit in CLASSIFIERS.items()}
+    x = study.handmade.values
+    return found | {
+        "boosted_trees": np.asarray(Trees().fit(x[train], label[train], seed).predict(x[test], raw_score=True))
+    }
 
 
 @dataclass(frozen=True)
@@ -145,6 +107,10 @@ class Representation:
         """(N, F + D + 3)."""
         return np.column_stack([features, self.state, self.surprise])
 
+    def for_trees(self, features: Array) -> Array:
+        """(N, F + 3), or (N, F + D) of a method that gives no surprise; see finance.classifier for why not both."""
+        return np.column_stack([features, self.surprise if self.surprise.shape[1] else self.state])
+
 
 def evaluate(
     encoder: TransactionEncoder,
@@ -165,57 +131,63 @@ def evaluate(
     ours, fresh = Representation.of(encoder, study), Representation.of(encoder.untrained(), study)
     say("classifiers with all labels")
     all_labels = supervised_floors(study)
-    all_labels["random_init"] = classified(study, fresh)[0]
-    best, head = classified(study, ours)
-    metrics = panel.measure(study.on(settings.cards, best))
-    floors = {name: panel.measure(study.on(settings.cards, s)) for name, s in all_labels.items()}
+    all_labels["random_init"] = classified(study, fresh)
+    best = classified(study, ours)
+    tested = {"ours": study.on(settings.cards, best)}
+    tested |= {name: study.on(settings.cards, s) for name, s in all_labels.items()}
+    measured = {name: panel.measure(s) for name, s in tested.items()}
+    metrics, floors = dict(measured["ours"]), {name: m for name, m in measured.items() if name != "ours"}
     say("few labels")
     curve, scores = label_curve(encoder, study, ours, fresh, settings)
     answers = {
         "pretraining": pretraining_answer(panel, scores, min(settings.fractions)),
-        "best_tool": best_tool_answer(panel, study.on(settings.cards, best), {n: study.on(settings.cards, s) for n, s in all_labels.items() if n != "random_init"}),
+        "best_tool": best_tool_answer(panel, tested["ours"], {n: s for n, s in tested.items() if n not in ("ours", "random_init")}),
         "labels_saved": labels_saved_answer(curve),
     }  # fmt: skip
-    sections = [curve_section(curve)]
+    sections = [parts.curve_section(curve), parts.scenario_section(measured)]
+    sections.append(parts.alerts_section(study, settings.cards, {n: tested[n] for n in ("ours", "boosted_trees")}))
+    line = calibration(study, ours)
+    if line is not None:
+        sections.append(parts.calibration_section(panel.label, line(tested["ours"])))
+    scorer = None
     if ours.surprise.shape[1]:
         say("detectors without labels")
-        free = {"ours": ours.surprise[study.rows.test, 0], **label_free_floors(study)}
+        scorer = FraudScorer(encoder)
+        sections.append(parts.reasons_section(scorer, study, settings.cards, tested["ours"]))
+        free = {"ours": ours.surprise[study.rows.test, 0], **label_free_floors(study.data, study.rows, study.features)}
         for cards, prefix in (("unknown", "label_free."), ("all", "label_free.all_cards.")):
-            measured = label_free_metrics(study, free, cards, settings.resamples)  # type: ignore[arg-type]
-            if not measured:
+            without = label_free_metrics(study, free, cards, settings.resamples)  # type: ignore[arg-type]
+            if not without:
                 continue
-            metrics |= {prefix + m: e for m, e in measured["ours"].items()}
-            for name in measured.keys() - {"ours"}:
-                floors.setdefault(name, {}).update({prefix + m: e for m, e in measured[name].items()})
-            sections.append(label_free_section(measured, cards, study))  # type: ignore[arg-type]
+            metrics |= {prefix + m: e for m, e in without["ours"].items()}
+            for name in without.keys() - {"ours"}:
+                floors.setdefault(name, {}).update({prefix + m: e for m, e in without[name].items()})
+            sections.append(parts.label_free_section(without, cards, study))  # type: ignore[arg-type]
+    sections.append(parts.drift_section(encoder, study, scorer))
     return Evaluation(
-        task=f"find fraudulent payments: {head} on hand-made features and the encoder's representation, all labels",
+        task="find fraudulent payments: boosted trees on hand-made features and what the encoder adds, all labels",
         protocol=protocol(encoder, study, settings, panel),
         main=MAIN,
         metrics=metrics,
         floors=floors,
         answers=answers,
         label_curve=curve,
-        sections=sections,
+        sections=[s for s in sections if s is not None],
     )
 
 
-HEADS = ("logistic_regression", "gradient_boosting")  # random forests drown in many columns of which few matter
+def classified(study: Study, representation: Representation, seed: int = 0) -> Array:
+    """Log-odds of the test rows by boosted trees on hand-made features and a representation, with all training labels."""
+    x, train = representation.for_trees(study.handmade.values), study.rows.train
+    return np.asarray(Trees().fit(x[train], study.data.label[train], seed).predict(x[study.rows.test], raw_score=True))
 
 
-def classified(study: Study, representation: Representation, seed: int = 0) -> tuple[Array, str]:
-    """Scores of the test rows by a classifier on all features and a representation, with all training labels; and its name.
-
-    Of `HEADS` the one with the higher average precision on held-out training cards is taken.
-    """
-    x, train, label = representation.beside(study.features.values), study.rows.train, study.data.label
-    card = study.data.card[train]
-    held = np.isin(card, np.random.default_rng(seed).permutation(np.unique(card))[: max(1, len(np.unique(card)) // 3)])
-    inner, best = label[train], HEADS[0]
-    if len(np.unique(inner[held])) == 2 and len(np.unique(inner[~held])) == 2:
-        tried = {h: CLASSIFIERS[h](x[train][~held], inner[~held], x[train][held], seed) for h in HEADS}
-        best = max(HEADS, key=lambda h: average_precision(inner[held], tried[h])[0])
-    return CLASSIFIERS[best](x[train], inner, x[study.rows.test], seed), best
+def calibration(study: Study, representation: Representation, seed: int = 0) -> Platt | None:
+    """What makes probabilities of those log-odds, from training cards held out; None where frauds are of too few cards."""
+    x, train = representation.for_trees(study.handmade.values)[study.rows.train], study.rows.train
+    label, card = study.data.label[train], study.data.card[train]
+    odds = held_out_odds(Trees(), x, label, card, seed)
+    return None if odds is None else Platt.fit(odds, label)
 
 
 def label_free_metrics(
@@ -305,33 +277,3 @@ def protocol(encoder: TransactionEncoder, study: Study, settings: Settings, pane
         "data sha256": study.data.sha256,
         "set aside": study.data.quarantine.summary(),
     }
-
-
-def curve_section(curve: Sequence[dict[str, Any]]) -> Section:
-    arms = {
-        "pretrained": "hand-made features + pretrained representation, linear probe",
-        "random_init": "hand-made features + representation of random weights, linear probe",
-        "raw": "hand-made features, linear probe",
-        "scratch": "the same network trained from the labels alone",
-    }
-    made = []
-    for labels in sorted({row["labels"] for row in curve}):
-        for arm, what in arms.items():
-            values = [row["value"] for row in curve if row["arm"] == arm and row["labels"] == labels]
-            if values:
-                spread = f"{min(values):.3f} – {max(values):.3f}" if len(set(values)) > 1 else "one draw"
-                made.append((labels, what, f"{np.mean(values):.3f}", spread))
-    text = "Average precision. No arm reads fraud rates of terminals and the like here: those are made from all past labels."
-    return Section("Few labels", text, ("fraud labels", "method", "mean", "draws"), tuple(made))
-
-
-def label_free_section(measured: dict[str, dict[str, Estimate]], cards: Cards, study: Study) -> Section:
-    names = list(measured["ours"])
-    made = [
-        (method, *(str(m[name]) for name in names))
-        for method, m in sorted(measured.items(), key=lambda i: i[0] != "ours")
-    ]
-    counts = ", ".join(f"{k} {v}" for k, v in study.panel(cards, 0).counts().items())
-    title = "Without labels, " + ("cards not yet known as defrauded" if cards == "unknown" else "all cards")
-    text = f"{counts}. Frauds that leave no mark in amount or habit cannot be found without labels; they pull the overall auroc down."
-    return Section(title, text, ("method", *names), tuple(made))

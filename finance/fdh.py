@@ -20,11 +20,12 @@ from finance.baselines import logistic_regression, random_forest
 from finance.classifier import learned_from
 from finance.data import Transactions
 from finance.estimators import FraudScorer, TransactionEncoder
-from finance.evaluation import Cards, Study, label_free_floors
-from finance.features import handbook_features
+from finance.evaluation import label_free_floors
+from finance.features import Features, handbook_features
 from finance.handmade import HandMade, handmade_features
 from finance.metrics import Panel
-from finance.split import FDH_TEST, rows
+from finance.split import FDH_TEST, Rows, rows
+from finance.study import Cards, Study
 from finance.trees import Trees
 
 DATA = "fdh_simulated"
@@ -67,9 +68,19 @@ class Weeks:
         return [Study(self.data.where(self.data.day < split.end), split) for split in splits]
 
     @cached_property
+    def rows(self) -> list[Rows]:
+        """Of each week, in the whole log."""
+        return [rows(self.data, s.split) for s in self.studies]
+
+    @cached_property
     def test(self) -> list[NDArray[np.bool_]]:
         """Test rows of each week, in the whole log."""
-        return [rows(self.data, s.split).test for s in self.studies]
+        return [r.test for r in self.rows]
+
+    @cached_property
+    def features(self) -> Features:
+        """The Handbook's; past-only, so that they serve every week."""
+        return handbook_features(self.data)
 
     @property
     def tested(self) -> NDArray[np.bool_]:
@@ -113,7 +124,7 @@ def label_free(weeks: Weeks, encoder: TransactionEncoder, seed: int) -> list[Row
         for name, e in (("masked fields", encoder), ("random init", encoder.untrained(seed)))
     }
     if seed == 0:
-        floors = [label_free_floors(study) for study in weeks.studies]
+        floors = [label_free_floors(weeks.data, r, weeks.features) for r in weeks.rows]
         scores |= {name: [f[name] for f in floors] for name in floors[0]}
     made = []
     cards: Cards
@@ -135,7 +146,7 @@ def label_free(weeks: Weeks, encoder: TransactionEncoder, seed: int) -> list[Row
 def prequential(weeks: Weeks, encoder: TransactionEncoder, seed: int) -> list[Row]:
     """With all labels that are known by then: boosted trees on hand-made features, with and without the encoder's surprise."""
     data = weeks.data
-    handbook, handmade = handbook_features(data).values, handmade_features(data).values
+    handbook, handmade = weeks.features.values, handmade_features(data).values
     surprise = FraudScorer(encoder).parts(data, needed(weeks))
     inputs = {
         "trees, Handbook's features": handbook,

@@ -18,8 +18,8 @@ from core.config import to_dict
 from core.device import one_thread
 from core.proof import Exam, examine
 from finance.estimators import TransactionEncoder
-from finance.evaluation import Study
 from finance.presets import METHODS, Recipe, recipe_for
+from finance.study import Study
 
 STEPS = 500  # about a minute of one core, each method and seed; steps, so that a busy machine changes nothing
 LONGER = {"cpc": 1000}  # at 500 the linear probe's interval still held 0

@@ -13,6 +13,7 @@ import pandas as pd
 
 from core.errors import UserError
 from core.quarantine import csv_safe
+from finance.classifier import FraudClassifier
 from finance.data import Transactions
 from finance.estimators import FraudScorer, TransactionEncoder
 from finance.split import on_or_after
@@ -21,21 +22,26 @@ KEY = "TACIT_KEY"
 
 
 def score_table(
-    scorer: FraudScorer, data: Transactions, since: int | None = None, pseudonymise: bool = False, alert: float | None = None
+    scorer: FraudScorer, data: Transactions, since: int | None = None, pseudonymise: bool = False, alert: float | None = None,
+    classifier: FraudClassifier | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Row, id, score, and the surprise in nats of each field (`why: …`), in file order.
 
     Args:
         since: first day to score; None scores all.
-        alert: score from which on a payment is an alert: a column of its own.
+        alert: score from which on a payment is an alert: a column of its own. With a classifier, a probability.
+        classifier: of whose probability of fraud a column is made.
     """
     wanted = np.ones(len(data), bool) if since is None else on_or_after(data, since)
     table = _keys(data, pseudonymise)
     encoded = scorer.fitted()[0].encode(data)
     parts = scorer.parts(encoded, wanted)
     table["score"], table["card's past"] = parts[:, 0], parts[:, 2]
+    judged = parts[:, 0]
+    if classifier is not None:
+        judged = table["probability of fraud"] = classifier.predict_proba(encoded, wanted)[:, 1]
     if alert is not None:
-        table["alert"] = parts[:, 0] >= alert
+        table["alert"] = judged >= alert
     for name, values in scorer.reasons(encoded, wanted).items():
         table[f"why: {name}"] = values
     return table[wanted].sort_values("row").reset_index(drop=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from core.errors import UserError
 from core.files import whole
 from core.statistics import Estimate, mean_interval
 
+By = Literal["surprise", "labels"]
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -20,6 +23,7 @@ class Threshold:
 
     Attributes:
         how: what it was chosen by, in words.
+        by: the score it belongs to: `surprise`, or the probability from `labels`.
         alerts_a_day: cards with an alert on a day, on average over the days that it was chosen on.
         days: how many those were.
         saved_a_day: amount of the frauds stopped less the cost of alerts, a day, with its interval over days; None where it was chosen
@@ -31,11 +35,22 @@ class Threshold:
     alerts_a_day: float
     days: int
     saved_a_day: tuple[float, float, float] | None = None
+    by: By = "surprise"
 
     def write(self, path: Path) -> Path:
         with whole(path, "the threshold") as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
         return path
+
+    def of(self, by: By) -> float:
+        """The score; `UserError` where it belongs to the other one."""
+        if by != self.by:
+            raise UserError(
+                f"that threshold belongs to scores by {self.by}",
+                where="--threshold",
+                mend=f"score --by {self.by}, or choose it --by {by}",
+            )
+        return self.score
 
     @classmethod
     def read(cls, path: Path) -> Threshold:
@@ -50,6 +65,7 @@ class Threshold:
             return cls(
                 float(found["score"]), str(found["how"]), float(found["alerts_a_day"]), int(found["days"]),
                 None if saved is None else (float(saved[0]), float(saved[1]), float(saved[2])),
+                "labels" if found.get("by") == "labels" else "surprise",
             )  # fmt: skip
         except FileNotFoundError:
             raise UserError("no such file", where=path, mend="write it with the verb threshold") from None

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from core.errors import UserError
+
 if TYPE_CHECKING:
     from lightgbm import Booster
 
@@ -36,9 +38,17 @@ class Trees:
     penalty: float = 5.0
 
     def fit(self, x: NDArray[np.float64], label: NDArray[np.int64], seed: int = 0) -> Booster:
-        """Trees on (N, F) and labels 0 or 1 (N,)."""
-        from lightgbm import Dataset, train
+        """Trees on (N, F) and labels 0 or 1 (N,).
 
+        Raises:
+            UserError: LightGBM's library cannot be loaded.
+        """
+        try:
+            from lightgbm import Dataset, train
+        except OSError as error:  # the wheel does not bring OpenMP
+            raise UserError(
+                f"LightGBM cannot be loaded: {error}", where="boosted trees", mend="install OpenMP (libgomp or libomp)"
+            ) from None
         frauds = int((label == 1).sum())
         settings = {
             "objective": "binary", "learning_rate": self.rate, "num_leaves": self.leaves,

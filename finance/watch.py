@@ -2,13 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from finance.arguments import day_of, load
+
+
+@dataclass(frozen=True)
+class Learn:
+    """Learn from the labels that are known: boosted trees on hand-made features and on the run's surprise; kept in the run folder.
+
+    Attributes:
+        run_folder: what pretrain wrote, with method masked.
+        data: the labelled log.
+        until: day before which a label must have been known, as 2024-12-31; by default the first day that the run has not seen.
+        label_days: of the newest known labels, how many days of payments are learned from.
+        seed: equal seeds give equal trees.
+        schema: TOML file that says which column is what.
+    """
+
+    run_folder: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    until: str | None = None
+    label_days: int = 14
+    seed: int = 0
+    schema: Path | None = None
+
+    def run(self) -> None:
+        from core.errors import UserError
+        from finance.classifier import FraudClassifier
+        from finance.estimators import TransactionEncoder
+
+        if self.label_days < 1:
+            raise UserError("no day to learn from", where="--label-days", mend="give 1 or more")
+        classifier = FraudClassifier(TransactionEncoder.load(self.run_folder), self.label_days, seed=self.seed)
+        table = load(self.data, self.schema, labels=True)
+        classifier.fit(table, until=None if self.until is None else day_of(self.until))
+        found = classifier.trained_on_
+        print(f"{found['rows']} payments, {found['frauds']} of them frauds")
+        if "held_out_average_precision" in found:
+            print(
+                f"on cards held out: average precision {found['held_out_average_precision']:.3f}, calibration error "
+                f"{found['held_out_calibration_error']:.4f} (uncalibrated {found['uncalibrated_error']:.4f})"
+            )
+        print(f"classifier: {classifier.save(self.run_folder)}")
 
 
 @dataclass(frozen=True)
@@ -22,6 +62,7 @@ class ChooseThreshold:
         until: first day that is not looked at any more; by default all days count whose labels are known, or all.
         per_day: at most so many cards a day shall have an alert; or
         alert_cost: what looking at one alert costs, in the currency of the amounts; a fraud that is stopped saves its amount.
+        by: the surprise, or the probability by labels (verb learn); choose it on days after those that were learned from.
         out: json file, which score takes as --threshold.
         schema: TOML file that says which column is what.
     """
@@ -32,17 +73,19 @@ class ChooseThreshold:
     until: str | None = None
     per_day: float | None = None
     alert_cost: float | None = None
+    by: Literal["surprise", "labels"] = "surprise"
     out: Path = Path("threshold.json")
     schema: Path | None = None
 
     def run(self) -> None:
         from core.errors import UserError
+        from finance.classifier import FraudClassifier
         from finance.estimators import FraudScorer
         from finance.thresholds import by_budget, by_cost
 
         if (self.per_day is None) == (self.alert_cost is None):
             raise UserError("by what shall it be chosen?", where="threshold", mend="give --per-day or --alert-cost")
-        table = load(self.data, self.schema, labels=self.alert_cost is not None)
+        table = load(self.data, self.schema, labels=self.alert_cost is not None or self.by == "labels")
         wanted = table.day >= day_of(self.since)
         if self.until is not None:
             wanted &= table.day < day_of(self.until)
@@ -50,13 +93,17 @@ class ChooseThreshold:
             wanted &= (table.label >= 0) & (table.day <= table.day.max() - table.schema.label_delay_days)
         if not wanted.any():
             raise UserError("no payment on those days", where="--since", mend="choose days inside the log")
-        score = FraudScorer.load(self.run_folder).score_samples(table, wanted)[wanted]
+        if self.by == "labels":
+            score = FraudClassifier.load(self.run_folder).predict_proba(table, wanted)[wanted, 1]
+        else:
+            score = FraudScorer.load(self.run_folder).score_samples(table, wanted)[wanted]
         day, card = table.day[wanted], table.card[wanted]
         if self.alert_cost is not None:
             found = by_cost(score, day, card, table.label[wanted], table.amount[wanted], self.alert_cost)
         else:
             assert self.per_day is not None
             found = by_budget(score, day, card, self.per_day)
+        found = replace(found, by=self.by)
         print(
             f"alert from {found.score:.4g} on ({found.how}): {found.alerts_a_day:.3g} cards a day over {found.days} days"
         )

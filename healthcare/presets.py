@@ -127,8 +127,8 @@ def dino(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, d
     """DINO (Caron et al. 2021), with small crops.
 
     Command: `tacit-healthcare pretrain --data pneumoniamnist --method dino --out run`, then `evaluate`.
-    Expected of dino's features, of untrained ones in brackets: dsb2018_nuclei_256 auroc .953 (.935) by kNN, .971 (.953)
-    by a linear probe, after 2.9 minutes; pneumoniamnist auroc .933 (.927) by kNN, .948 (.928) by a linear probe,
+    Expected of dino's features, of untrained ones in brackets: dsb2018_nuclei_256 auroc .953 (.935) by kNN, .971 (.954)
+    by a linear probe, after 3.7 minutes; pneumoniamnist auroc .933 (.927) by kNN, .948 (.928) by a linear probe,
     after 5.1 minutes (docs/methods.md).
     """
     return Recipe("dino", m.DINOConfig(), _train(minutes, steps, seed, device), ImageViews(local=4))

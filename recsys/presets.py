@@ -112,8 +112,8 @@ def data2vec() -> Recipe:
     """A slow copy's features at hidden items (data2vec, Baevski et al. 2022); embeddings, no item scores.
 
     `tacit-recsys pretrain --data beauty --method data2vec --out runs/data2vec --minutes 5`.
-    Expected of data2vec's features, of untrained ones in brackets: beauty accuracy .361 (.344) by kNN, .368 (.333) by a
-    linear probe, after 0.9 minutes (docs/methods.md).
+    Expected of data2vec's features, of untrained ones in brackets: beauty accuracy .359 (.344) by kNN, .363 (.330) by a
+    linear probe, after 1.4 minutes (docs/methods.md).
     """
     return _both_sides(m.Data2VecConfig(top=2, norm="layer"), MaskedItems(ratio=0.4, last=0.0))
 

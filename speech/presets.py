@@ -161,8 +161,8 @@ def barlow() -> Recipe:
     """Features of two views agree one to one (Barlow Twins, Zbontar et al. 2021).
 
     `tacit-speech pretrain --data fsdd --fold 0 --method barlow --out RUN --steps 400`.
-    Expected of barlow's features, of untrained ones in brackets: fsdd accuracy .729 (.618) by kNN, .771 (.646) by a
-    linear probe, after 3.0 minutes (docs/methods.md).
+    Expected of barlow's features, of untrained ones in brackets: fsdd accuracy .788 (.666) by kNN, .835 (.727) by a
+    linear probe, after 2.5 minutes (docs/methods.md).
     """
     return _views("barlow", m.BarlowConfig())
 
@@ -241,8 +241,8 @@ def vae() -> Recipe:
     """A latent from which log-mel is restored (Kingma & Welling 2013).
 
     `tacit-speech pretrain --data fsdd --fold 0 --method vae --out RUN --steps 400`.
-    Expected of vae's features, of untrained ones in brackets: fsdd accuracy .485 (.419) by kNN, .550 (.455) by a linear
-    probe, after 2.0 minutes (docs/methods.md).
+    Expected of vae's features, of untrained ones in brackets: fsdd accuracy .510 (.454) by kNN, .547 (.467) by a linear
+    probe, after 2.3 minutes (docs/methods.md).
     """
     return Recipe("vae", m.VAEConfig(), Damaged(holes=0, noise=0.0), encoder=EncoderConfig(kind="meanpool"))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,7 @@ def test_evaluate_writes_an_honest_report(folder, run, tmp_path, capsys):
         "logistic_regression",
         "random_forest",
         "gradient_boosting",
+        "boosted_trees",
         "random_init",
         "isolation_forest",
         "knn",
@@ -69,6 +71,9 @@ def test_evaluate_writes_an_honest_report(folder, run, tmp_path, capsys):
     assert "label_free.auroc@scenario=3" in found["metrics"]
     page = (tmp_path / "r" / "report.html").read_text()
     assert "c00001" not in page and str(tmp_path) not in page
+    assert not re.search(r"[ct][0-9]{5}", page)  # no card, no terminal
+    for title in ("Alerts a day", "Calibration", "Reasons of the top alerts", "Drift", "Kinds of fraud, with labels"):
+        assert title in page
 
 
 def test_score_keeps_rows_and_ids_and_names_reasons(folder, run, tmp_path):

@@ -1,0 +1,89 @@
+"""Do probabilities mean what they say? Calibration of two classes: its error, its curve, and how to mend it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from core.errors import UserError
+
+
+class Bin(NamedTuple):
+    """What was said and what was found, on average, of the rows of one bin."""
+
+    said: float
+    found: float
+    rows: int
+
+
+def reliability(label: ArrayLike, probability: ArrayLike, bins: int = 15) -> list[Bin]:
+    """Bins of about equally many rows, by rising probability; rows of equal probability stay together.
+
+    Args:
+        label: (N,) 1 or 0.
+        probability: (N,) that it is 1.
+
+    Raises:
+        UserError: shapes that do not fit, or probabilities outside [0, 1].
+    """
+    y, p = np.asarray(label, dtype=float), np.asarray(probability, dtype=float)
+    if y.shape != p.shape or y.ndim != 1 or not len(y):
+        raise UserError(f"{y.shape} labels for {p.shape} probabilities", where="calibration")
+    if not ((p >= 0) & (p <= 1)).all():
+        raise UserError("a probability lies outside [0, 1]", where="calibration")
+    order = np.argsort(p, kind="stable")
+    y, p = y[order], p[order]
+    edges = np.unique(np.searchsorted(p, p[np.linspace(0, len(p) - 1, bins + 1).astype(int)[1:-1]], side="right"))
+    edges = np.unique(np.concatenate([[0], edges, [len(p)]]))
+    return [Bin(float(p[a:b].mean()), float(y[a:b].mean()), int(b - a)) for a, b in pairwise(edges)]
+
+
+def calibration_error(label: ArrayLike, probability: ArrayLike, bins: int = 15) -> float:
+    """Expected calibration error (Naeini et al. 2015) over bins of equally many rows (Nixon et al. 2019)."""
+    found = reliability(label, probability, bins)
+    return sum(b.rows * abs(b.said - b.found) for b in found) / sum(b.rows for b in found)
+
+
+class Platt(NamedTuple):
+    """Log-odds s become slope · s + shift (Platt 1999): ranks stay as they are."""
+
+    slope: float = 1.0
+    shift: float = 0.0
+
+    def __call__(self, odds: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities (N,) of log-odds (N,)."""
+        from scipy.special import expit
+
+        return expit(self.slope * np.asarray(odds, dtype=float) + self.shift)
+
+    @classmethod
+    def fit(cls, odds: ArrayLike, label: ArrayLike) -> Platt:
+        """By maximum likelihood, on rows that whatever gave the log-odds (N,) has not learned from.
+
+        Targets are Platt's smoothed ones, so that rows that are told apart perfectly do not give a slope without bound.
+
+        Raises:
+            UserError: labels of one class, or log-odds that fall where labels rise: then there is nothing to calibrate.
+        """
+        from scipy.optimize import minimize
+
+        s, y = np.asarray(odds, dtype=float), np.asarray(label) == 1
+        ones = int(y.sum())
+        if ones in (0, len(y)):
+            raise UserError("labels of one class cannot calibrate", where="calibration", mend="give both classes")
+        target = np.where(y, (ones + 1) / (ones + 2), 1 / (len(y) - ones + 2))
+
+        def loss(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            z = at[0] * s + at[1]
+            gap = np.exp(-np.logaddexp(0, -z)) - target
+            return float((np.logaddexp(0, z) - target * z).mean()), np.array([(gap * s).mean(), gap.mean()])
+
+        slope, shift = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
+        if slope <= 0:
+            raise UserError(
+                "the scores do not rise with the labels", where="calibration", mend="there is nothing to learn here"
+            )
+        return cls(float(slope), float(shift))
