@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -31,7 +32,7 @@ from core.device import one_thread
 from core.heads import MixtureHead
 from core.statistics import bootstrap, paired
 from finance.bgnbd import BGNBD, Counts, GammaGamma
-from finance.data import DAY, Transactions
+from finance.data import DAY, Transactions, read
 from finance.encoders import Shape
 from finance.estimators import TransactionEncoder
 from finance.presets import Recipe, next_event
@@ -135,20 +136,22 @@ def features(customers: Customers) -> pd.DataFrame:
     return pd.DataFrame(made).astype(float)
 
 
-def recipe(seed: int = 0, steps: int = STEPS) -> Recipe:
-    """Histories are short (3 purchases on average, most often one), and so is the encoder's training."""
+def recipe(seed: int = 0, minutes: float | None = None, device: str = "cpu", steps: int = STEPS) -> Recipe:
+    """Histories are short (3 purchases on average, most often one), and so is the encoder's training.
+
+    Args:
+        minutes: of training, in the place of steps.
+    """
     base = next_event()
-    return replace(
-        base, shape=Shape(dim=32, context=64), batch_size=128, shortest=2, other_weight=1.0,
-        train=replace(base.train, minutes=None, steps=steps, seed=seed),
-    )  # fmt: skip
+    train = replace(base.train, minutes=minutes, steps=None if minutes else steps, seed=seed, device=device)
+    return replace(base, shape=Shape(dim=32, context=64), batch_size=128, shortest=2, other_weight=1.0, train=train)
 
 
-def pretrained(customers: Customers, seed: int = 0, steps: int = STEPS) -> TransactionEncoder:
+def pretrained(customers: Customers, learning: Recipe) -> TransactionEncoder:
     """An encoder of the histories of the training customers."""
     history = customers.history
     learned = history.where(customers.train[history.card])
-    return TransactionEncoder(recipe(seed, steps)).fit(learned, until=customers.cut, note=lambda line: None)
+    return TransactionEncoder(learning).fit(learned, until=customers.cut, note=lambda line: None)
 
 
 def states(encoder: TransactionEncoder, customers: Customers) -> NDArray[np.float32]:
@@ -263,3 +266,9 @@ def cdnow(customers: Customers, encoder: TransactionEncoder, seed: int) -> list[
                 said = f"with − without, {note}" if floor == "trees" else note
                 made.append(row(DATA, name, "ours", f"gain {what}, over {floor}", gain, goal=0.0, note=said))
     return made
+
+
+def bench(out: Path, minutes: float | None, seed: int, device: str) -> list[Row]:
+    """The rows of a seed, which moves the encoder, the trees and the resamples; the test customers stay."""
+    customers = Customers(read(DATA))
+    return cdnow(customers, pretrained(customers, recipe(seed, minutes, device)), seed)

@@ -205,3 +205,8 @@ def _trees(x: Array, y: NDArray[np.int64], test: Array) -> Array:
         "deterministic": True, "force_col_wise": True, "verbosity": -1, "num_threads": 1,
     }  # fmt: skip
     return np.asarray(train(settings, Dataset(x, y, params={"verbosity": -1}), 60).predict(test))
+
+
+def bench(out: Path, minutes: float | None, seed: int, device: str) -> list[Row]:
+    """The rows of a seed, which moves the crowd, both encoders and the folds; epochs are fixed, and the processor is what is timed."""
+    return coles_vs_ptls(out / "coles", seed)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import finance.cdnow as module
-from finance.cdnow import Customers, boosted, cdnow, counted, features, outlook, pretrained, states
+from finance.cdnow import Customers, boosted, cdnow, counted, features, outlook, pretrained, recipe, states
 from finance.data import DAY, Transactions, validate
 from finance.source import CDNOW_SCHEMA
 
@@ -71,7 +71,7 @@ def test_changing_what_comes_after_changes_no_feature_state_or_model_of_historie
     other = changed(customers, customers.data.day < CUT)
     assert (other.spend != customers.spend).any() and (other.churn != customers.churn).any()
     pd.testing.assert_frame_equal(features(other), features(customers))
-    encoder, again = pretrained(customers, steps=3), pretrained(other, steps=3)
+    encoder, again = pretrained(customers, recipe(steps=3)), pretrained(other, recipe(steps=3))
     state = states(encoder, customers)
     np.testing.assert_array_equal(states(again, other), state)
     np.testing.assert_array_equal(outlook(again, state, other), outlook(encoder, state, customers))
@@ -88,7 +88,7 @@ def test_what_test_customers_do_later_teaches_nobody(customers: Customers) -> No
 
 
 def test_states_stand_in_the_order_of_the_names(customers: Customers) -> None:
-    encoder = pretrained(customers, steps=3)
+    encoder = pretrained(customers, recipe(steps=3))
     alone = customers.history.where(customers.history.frame["entity"].to_numpy() == customers.names[7])
     np.testing.assert_allclose(states(encoder, customers)[7], encoder.transform(alone)[-1], atol=1e-5)
 
@@ -97,7 +97,7 @@ def test_a_long_silence_is_unlikely_and_all_rows_have_figures(
     customers: Customers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "DRAWS", 5)
-    encoder = pretrained(customers, steps=60)
+    encoder = pretrained(customers, recipe(steps=60))
     seen = outlook(encoder, states(encoder, customers), customers)
     assert np.isfinite(seen).all() and (seen[:, :3] <= 1e-6).all() and (seen[:, 2] <= seen[:, 0] + 1e-6).all()
     silent = customers.counts.age - customers.counts.recency
