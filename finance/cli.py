@@ -54,7 +54,7 @@ class Pretrain:
     Attributes:
         data: csv or parquet file, folder with schema.toml, or a known name (fdh_simulated).
         out: the run folder; an interrupted run of the same settings goes on where it stopped.
-        method: masked (hidden fields are predicted; the one that can score), next (the next payment), simclr, moco, byol, barlow
+        method: masked (hidden fields are predicted; the one that can score), next (the next payment), simclr, coles, moco, byol, barlow
             or vicreg (slices of a card's history agree), data2vec, denoise, replaced, order or cpc.
         minutes: wall time; or
         steps: optimizer steps. The recipe's own number where neither is given.

@@ -86,6 +86,14 @@ def simclr() -> Recipe:
     return _slices("simclr", m.SimCLRConfig())
 
 
+def coles() -> Recipe:
+    """Two slices of a card's history attract, the nearest of other cards' repel (CoLES, Babaev et al. 2022); gives embeddings, no score.
+
+    `tacit-finance pretrain --data fdh_simulated --method coles --out RUN --minutes 5`.
+    """
+    return _slices("coles", m.CoLESConfig())
+
+
 def moco() -> Recipe:
     """CoLES' slices against a queue of past slices (MoCo, He et al. 2019); gives embeddings, no score.
 
@@ -177,7 +185,7 @@ def cpc() -> Recipe:
 
 
 METHODS: dict[str, Callable[[], Recipe]] = {
-    "masked": masked, "next": next_event, "simclr": simclr, "moco": moco, "byol": byol, "barlow": barlow, "vicreg": vicreg,
+    "masked": masked, "next": next_event, "simclr": simclr, "coles": coles, "moco": moco, "byol": byol, "barlow": barlow, "vicreg": vicreg,
     "data2vec": data2vec, "denoise": denoise, "replaced": replaced, "order": order, "cpc": cpc,
 }  # fmt: skip
 

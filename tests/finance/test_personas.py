@@ -87,8 +87,6 @@ def test_a_side_trains_for_its_epochs_and_embeds_every_customer(
         "shortest": 10,
         "longest": 40,
         "rate": 1e-3,
-        "temperature": 0.1,
-        "slices": 2,
         "seed": 0,
     }
     made = []
