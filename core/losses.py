@@ -42,6 +42,30 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float = 0.2, group: Tensor | None
         return -(log_p.sum(1) / positive.sum(1)).mean()
 
 
+def margin_contrast(a: Tensor, b: Tensor, margin: float = 0.5, hardest: int = 5, group: Tensor | None = None) -> Tensor:
+    """Contrastive loss with hard negatives (Hadsell et al. 2006, as CoLES, Babaev et al. 2022, has it).
+
+    Mean over rows of half the squared distance to each positive, plus max(0, margin − distance)² over the row's nearest others.
+
+    Args:
+        a, b: two views of the same N samples, (N, D), normalised here.
+        margin: others that are farther away do not count; distances lie between 0 and 2.
+        hardest: how many others count at most.
+        group: (N,) long; rows of one group are positives of each other. None: the other view alone.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        z, n = unit(torch.cat([a, b])), len(a)
+        own = (torch.arange(n, device=z.device) if group is None else group).repeat(2)
+        same = own[:, None] == own[None]
+        squared = (2 - 2 * z @ z.T).clamp(min=0)  # (2N, 2N)
+        itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
+        near = squared.masked_fill(same, 9.0).topk(min(hardest, 2 * n), largest=False).values  # 9: beyond any margin
+        apart = (
+            (margin - (near + 1e-8).sqrt()).clamp(min=0).square().sum(1)
+        )  # a distance of 0 has no gradient, this one has
+        return (squared.masked_fill(~same | itself, 0.0).sum(1) / 2 + apart).mean()
+
+
 def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float = 0.2) -> Tensor:
     """Each query picks its own key out of shared negatives (InfoNCE, van den Oord et al. 2018, as in MoCo, He et al. 2019).
 

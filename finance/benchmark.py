@@ -15,7 +15,7 @@ import numpy as np
 from core.bench import Bench, Row, row
 from core.errors import UserError
 from core.statistics import Estimate
-from finance import fdh
+from finance import cdnow, coles, fdh
 from finance.baselines import logistic_regression, random_forest
 from finance.data import KNOWN, Transactions, find, read
 from finance.estimators import FraudScorer, TransactionEncoder
@@ -192,6 +192,8 @@ TESTS: dict[str, Callable[[Path, float | None, int, str], list[Row]]] = {
     "floors": floors,
     **{name: partial(on_weeks, test) for name, test in fdh.TESTS.items()},
     "reason-codes": reason_codes,
+    "coles-vs-ptls": coles.bench,
+    "cdnow": cdnow.bench,
     "few_labels": few_labels,
     "smoke": smoke,
     "speed": speed,

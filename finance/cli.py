@@ -56,9 +56,9 @@ class Pretrain:
     Attributes:
         data: csv or parquet file, folder with schema.toml, or a known name (fdh_simulated).
         out: the run folder; an interrupted run of the same settings goes on where it stopped.
-        method: masked or masked_events (hidden fields are predicted; these can score), next (the next payment), simclr, moco, byol,
-            barlow or vicreg (slices of a card's history agree), swav (they choose one of some groups), data2vec, denoise, replaced,
-            order or cpc.
+        method: masked or masked_events (hidden fields are predicted; these can score), next (the next payment), simclr, coles, moco,
+            byol, barlow or vicreg (slices of a card's history agree), swav (they choose one of some groups), data2vec, denoise,
+            replaced, order or cpc.
         minutes: wall time; or
         steps: optimizer steps. The recipe's own number where neither is given.
         view: whose histories: the cards', or the counterparties' (terminals, merchants), of whom the card is then a field. The run

@@ -15,7 +15,7 @@ from finance.pretext import Masks, NextEvent, Segments, Slices, Swaps
 
 Objective = (
     m.MaskedConfig | m.AutoregressiveConfig | m.SimCLRConfig | m.MoCoConfig | m.BYOLConfig | m.SimSiamConfig | m.BarlowConfig
-    | m.VICRegConfig | m.SwAVConfig | m.Data2VecConfig | m.DenoiseConfig | m.CPCConfig | m.PuzzleConfig
+    | m.CoLESConfig | m.VICRegConfig | m.SwAVConfig | m.Data2VecConfig | m.DenoiseConfig | m.CPCConfig | m.PuzzleConfig
 )  # fmt: skip
 Task = Masks | NextEvent | Slices | Swaps | Segments
 WITH_HEADS = (m.MaskedConfig, m.AutoregressiveConfig, m.DenoiseConfig)  # of whose run the heads by field are kept

@@ -82,29 +82,49 @@ def ours(side: str, ragged: Ragged, fields: tuple[Field, ...], s: dict[str, Any]
 
 
 def ptls(ragged: Ragged, fields: tuple[Field, ...], s: dict[str, Any]) -> tuple[Callable[[], int], int]:
-    """The same with pytorch-lifestream's CoLES: its data set, splitter, encoder, loss and pair selector as in its documentation, in a
-    bare loop, which spares it its trainer's overhead."""
-    from ptls.frames.coles import ColesDataset, CoLESModule
-    from ptls.frames.coles.split_strategy import SampleSlices
-    from ptls.nn import RnnSeqEncoder, TrxEncoder
+    """The same with pytorch-lifestream's CoLES."""
+    module, loader = lifestream(lifestream_data(ragged, fields), fields, s)
+    step = lifestream_steps(module, loader)
+    return step, parameters(module.seq_encoder)
 
+
+def lifestream_data(ragged: Ragged, fields: tuple[Field, ...]) -> list[dict[str, torch.Tensor]]:
+    """Each card's last 128 events, as pytorch-lifestream reads them."""
     data = []
     for a, b in zip(ragged.offsets[:-1], ragged.offsets[1:], strict=True):
         card = {f.name: torch.from_numpy(np.nan_to_num(ragged.fields[f.name][max(a, b - 128) : b])) for f in fields}
         data.append({**card, "event_time": torch.arange(len(card[fields[0].name]))})
+    return data
+
+
+def lifestream(
+    data: list[dict[str, torch.Tensor]], fields: tuple[Field, ...], s: dict[str, Any]
+) -> tuple[Any, torch.utils.data.DataLoader]:
+    """pytorch-lifestream's CoLES and its batches: data set, splitter, encoder, loss and pair selector as in its documentation.
+
+    Settings, beside those of this module: slices of a card (2 where not said), seed.
+    """
+    from ptls.frames.coles import ColesDataset, CoLESModule
+    from ptls.frames.coles.split_strategy import SampleSlices
+    from ptls.nn import RnnSeqEncoder, TrxEncoder
+
     width = s["dim"] // 4
     trx = TrxEncoder(
         embeddings={f.name: {"in": f.size, "out": width} for f in fields if f.kind == "categorical"},
         numeric_values={f.name: "identity" for f in fields if f.kind == "numeric"}, linear_projection_size=s["dim"],
     )  # fmt: skip
     encoder = RnnSeqEncoder(trx_encoder=trx, hidden_size=s["dim"], type="gru")
-    module = CoLESModule(seq_encoder=encoder)
-    np.random.seed(0)
+    np.random.seed(s.get("seed", 0))
+    splitter = SampleSlices(split_count=s.get("slices", 2), cnt_min=SLICE, cnt_max=s["longest"])
     loader = torch.utils.data.DataLoader(
-        ColesDataset(data, SampleSlices(split_count=2, cnt_min=SLICE, cnt_max=s["longest"])), s["batch"], shuffle=True,
-        drop_last=True, collate_fn=ColesDataset.collate_fn,
-    )  # fmt: skip
-    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
+        ColesDataset(data, splitter), s["batch"], shuffle=True, drop_last=True, collate_fn=ColesDataset.collate_fn
+    )
+    return CoLESModule(seq_encoder=encoder), loader
+
+
+def lifestream_steps(module: Any, loader: torch.utils.data.DataLoader, rate: float = 1e-3) -> Callable[[], int]:
+    """A step that says how many events the network read, in a bare loop, which spares it its trainer's overhead."""
+    optimizer = torch.optim.Adam(module.parameters(), lr=rate)
     batches = iter(loader)
 
     def step() -> int:
@@ -120,4 +140,4 @@ def ptls(ragged: Ragged, fields: tuple[Field, ...], s: dict[str, Any]) -> tuple[
         optimizer.zero_grad()
         return int(batch[0].seq_lens.sum())
 
-    return step, parameters(encoder)
+    return step

@@ -116,6 +116,14 @@ def swav() -> Recipe:
     return _slices("swav", m.SwAVConfig(prototypes=16))
 
 
+def coles() -> Recipe:
+    """Two slices of a card's history attract, the nearest of other cards' repel (CoLES, Babaev et al. 2022); gives embeddings, no score.
+
+    `tacit-finance pretrain --data fdh_simulated --method coles --out RUN --minutes 5`.
+    """
+    return _slices("coles", m.CoLESConfig())
+
+
 def moco() -> Recipe:
     """CoLES' slices against a queue of past slices (MoCo, He et al. 2019); gives embeddings, no score.
 
@@ -207,7 +215,7 @@ def cpc() -> Recipe:
 
 
 METHODS: dict[str, Callable[[], Recipe]] = {
-    "masked": masked, "masked_events": masked_events, "next": next_event, "simclr": simclr, "moco": moco, "byol": byol,
+    "masked": masked, "masked_events": masked_events, "next": next_event, "simclr": simclr, "coles": coles, "moco": moco, "byol": byol,
     "barlow": barlow, "vicreg": vicreg, "swav": swav, "data2vec": data2vec, "denoise": denoise, "replaced": replaced, "order": order, "cpc": cpc,
 }  # fmt: skip
 

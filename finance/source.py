@@ -23,7 +23,13 @@ KNOWN = {
         },
         source="github.com/Fraud-Detection-Handbook/simulated-data-raw (6e67dbd) and simulated-data-transformed (6e3ca58)",
         licence="none stated; synthetic, no personal data",
-    )
+    ),
+    "cdnow_purchases": Known(
+        folder="finance/cdnow_purchases",
+        sha256={"purchases.parquet": "71cdcfb71b9ec176a537db840fbbe46b43523e7ffacbfaf770713abd1b2cc6ca"},
+        source="brucehardie.com/datasets (CDNOW_master), as purchases.parquet with columns customer_id, date, cds, amount",
+        licence="none stated; circulated for teaching and research",
+    ),
 }
 
 FDH_SCHEMA = Schema(
@@ -37,6 +43,8 @@ FDH_SCHEMA = Schema(
     file="transactions.parquet",
     counterparty="TERMINAL_ID",
 )
+CDNOW_SCHEMA = Schema(entity="customer_id", time="date", amount="amount", numeric=("cds",), file="purchases.parquet")
+SCHEMAS = {"fdh_simulated": FDH_SCHEMA, "cdnow_purchases": CDNOW_SCHEMA}
 
 _NAMES = ("text", "whole numbers", "numbers")
 _NUMBERS = (*_NAMES, "truth values", "decimals")
@@ -88,7 +96,7 @@ def find(data: str | Path, schema: str | Path | Schema | None = None) -> tuple[P
     elif schema is not None:
         found = Schema.read(locate(schema))
     elif name in KNOWN:
-        found = FDH_SCHEMA
+        found = SCHEMAS[name]
     elif (folder / "schema.toml").exists():
         found = Schema.read(folder / "schema.toml")
     else:

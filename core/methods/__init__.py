@@ -5,6 +5,7 @@ from core.methods.barlow import BarlowConfig, BarlowTwins
 from core.methods.base import Method, Out
 from core.methods.byol import BYOL, BYOLConfig
 from core.methods.classifier import Classifier
+from core.methods.coles import CoLES, CoLESConfig
 from core.methods.cpc import CPC, CPCConfig
 from core.methods.data2vec import Data2Vec, Data2VecConfig
 from core.methods.deepcluster import DeepCluster, DeepClusterConfig
@@ -31,6 +32,8 @@ __all__ = [
     "CPC",
     "CPCConfig",
     "Classifier",
+    "CoLES",
+    "CoLESConfig",
     "DINO",
     "DINOConfig",
     "Data2Vec",

@@ -8,6 +8,7 @@ from typing import Any
 from core.methods.barlow import BarlowConfig, BarlowTwins
 from core.methods.base import Method
 from core.methods.byol import BYOL, BYOLConfig
+from core.methods.coles import CoLES, CoLESConfig
 from core.methods.cpc import CPC, CPCConfig
 from core.methods.data2vec import Data2Vec, Data2VecConfig
 from core.methods.denoise import DenoiseConfig, DenoisingAutoencoder
@@ -21,7 +22,7 @@ from core.methods.vae import VAEConfig, VariationalAutoencoder
 from core.methods.vicreg import VICReg, VICRegConfig
 
 PLAIN: Mapping[type, Callable[..., Method]] = {
-    BarlowConfig: BarlowTwins, BYOLConfig: BYOL, CPCConfig: CPC, Data2VecConfig: Data2Vec, DenoiseConfig: DenoisingAutoencoder,
+    BarlowConfig: BarlowTwins, BYOLConfig: BYOL, CoLESConfig: CoLES, CPCConfig: CPC, Data2VecConfig: Data2Vec, DenoiseConfig: DenoisingAutoencoder,
     DINOConfig: DINO, MAEConfig: MaskedAutoencoder, MoCoConfig: MoCo, SimCLRConfig: SimCLR, SimSiamConfig: SimSiam,
     SwAVConfig: SwAV, VAEConfig: VariationalAutoencoder, VICRegConfig: VICReg,
 }  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from core.augment import views
-from core.batches import ArrayBatches
+from core.batches import ArrayBatches, SequenceBatches
 from core.encoders import small_convnet
 from core.methods.simclr import SimCLR
 from core.optim import optimizer_for
@@ -30,7 +30,7 @@ class Gated:
         steps: a round; batch: images of a batch.
     """
 
-    batches: ArrayBatches
+    batches: ArrayBatches | SequenceBatches
     steps: int
     rounds: Rounds
     given: int = 0

@@ -38,6 +38,8 @@ from core.methods import (
     BarlowTwins,
     BYOLConfig,
     Classifier,
+    CoLES,
+    CoLESConfig,
     CPCConfig,
     Data2Vec,
     Data2VecConfig,
@@ -254,6 +256,11 @@ CASES: dict[str, Case] = {
     "simclr": Case(lambda: SimCLR(convnet(), SimCLRConfig(hidden=16, out=8)), two_views),
     "simclr, grouped events": Case(
         lambda: SimCLR(fields(), SimCLRConfig(hidden=16, out=8)),
+        lambda rows=ROWS, time=TIME: dataclasses.replace(event_views(rows, time), group=torch.arange(rows) // 2), True,
+    ),
+    "coles": Case(lambda: CoLES(convnet(), CoLESConfig(margin=1.0)), two_views),
+    "coles, grouped events": Case(
+        lambda: CoLES(fields(), CoLESConfig(margin=1.0)),
         lambda rows=ROWS, time=TIME: dataclasses.replace(event_views(rows, time), group=torch.arange(rows) // 2), True,
     ),
     "moco": Case(lambda: MoCo(convnet(), MoCoConfig(hidden=16, out=8, queue=48)), two_views),

@@ -49,7 +49,7 @@ from core.train_config import TrainConfig
 from core.training import resolve_device, train
 
 CONFIGS = [
-    TrainConfig(steps=5), TransformerConfig(), GRUConfig(), m.SimCLRConfig(), m.MoCoConfig(), m.BYOLConfig(),
+    TrainConfig(steps=5), TransformerConfig(), GRUConfig(), m.SimCLRConfig(), m.CoLESConfig(), m.MoCoConfig(), m.BYOLConfig(),
     m.SimSiamConfig(), m.BarlowConfig(), m.VICRegConfig(), m.SwAVConfig(), m.DINOConfig(), m.DeepClusterConfig(),
     m.Data2VecConfig(), m.MAEConfig(), m.DenoiseConfig(), m.VAEConfig(), m.CPCConfig(), m.PuzzleConfig(),
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from lightly.loss import NTXentLoss
 
 from core.codec import FIRST
 from core.heads import Head, LinearHead, MixtureHead, SampledHead, TiedHead
-from core.losses import masked_ce, nt_xent
+from core.losses import margin_contrast, masked_ce, nt_xent
 
 
 def test_nt_xent_and_its_gradient_equal_lightlys() -> None:
@@ -34,6 +34,30 @@ def test_nt_xent_with_groups_of_one_equals_the_plain_one() -> None:
 def test_nt_xent_is_finite_in_half_precision(kind: torch.dtype, scale: float) -> None:
     a = (torch.randn(8, 16) * scale).to(kind).requires_grad_()
     loss = nt_xent(a, a.detach().clone(), 0.05)
+    loss.backward()
+    assert loss.dtype == torch.float32 and torch.isfinite(loss) and torch.isfinite(a.grad).all()
+
+
+@pytest.mark.parametrize("group", [None, [0, 0, 1, 2, 2, 2]])
+def test_margin_contrast_counts_positives_and_the_nearest_others(group: list[int] | None) -> None:
+    a, b = torch.randn(6, 3), torch.randn(6, 3)
+    rows = F.normalize(torch.cat([a, b])).numpy()
+    own = (list(range(6)) if group is None else group) * 2
+    expected = 0.0
+    for i in range(12):
+        distances = np.linalg.norm(rows - rows[i], axis=1)
+        expected += sum(distances[j] ** 2 / 2 for j in range(12) if own[j] == own[i] and j != i)
+        others = sorted(distances[j] for j in range(12) if own[j] != own[i])[:3]
+        expected += sum(max(0.0, 1.2 - d) ** 2 for d in others)
+    found = margin_contrast(a, b, 1.2, 3, None if group is None else torch.tensor(group))
+    torch.testing.assert_close(found, torch.tensor(expected / 12), rtol=1e-4, atol=1e-5, check_dtype=False)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0])
+def test_margin_contrast_is_finite_in_half_precision(kind: torch.dtype, scale: float) -> None:
+    a = (torch.randn(8, 16) * scale).to(kind).requires_grad_()
+    loss = margin_contrast(a, a.detach().clone())
     loss.backward()
     assert loss.dtype == torch.float32 and torch.isfinite(loss) and torch.isfinite(a.grad).all()
 

@@ -23,7 +23,7 @@ from core.training import TrainConfig, train
 PADDED = [name for name, case in CASES.items() if case.padded]
 # losses or heads that mix the rows of a batch: several micro-batches are not one large batch
 MIXING = {
-    "simclr", "simclr, grouped events", "moco", "byol", "simsiam", "barlow", "vicreg", "swav", "deepcluster", "dino",
+    "simclr", "simclr, grouped events", "coles", "coles, grouped events", "moco", "byol", "simsiam", "barlow", "vicreg", "swav", "deepcluster", "dino",
     "masked fields, trimmed", "masked items, sampled", "next, sampled", "cpc, events", "cpc, frames",
     "denoise, images", "vae", "rotation", "jigsaw", "classifier",
 }  # fmt: skip
