@@ -2,7 +2,8 @@
 
 Each field is hidden by itself and told from all else: the card's earlier payments and the payment's other fields. Its surprise is
 −log of the probability of something at least as odd (two-sided for numbers, all values no likelier for categories), so that the fields
-of a payment can be ranked by it, whatever their kind. A text is as odd as its oddest word is among so many.
+of a payment can be ranked by it, whatever their kind. A text is as odd as its oddest word is among so many. To what the network says of a category is added what the card's own earlier values
+say (a cache, Kuhn & De Mori 1990): that a card has never been to a place among thousands is more than a network of any size remembers.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from finance.inputs import given_rows
 
 COLUMNS = ("row", "field", "seen", "expected", "surprise")
 RANGE = (0.05, 0.95)  # between which most of what was expected lies
+PRIOR = 10  # earlier values of a card that weigh as much as the network
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -90,13 +92,15 @@ def _batch(
         elif name.startswith("word"):
             chances = [cast(CategoricalHead, heads[n]).log_probs(state) for n in names]  # (B, size) each
             ids = torch.stack([batch[n] for n in names], -1)  # (B, T, words)
-            surprise = _oddest(
-                torch.stack([_category(c, i)[0] for c, i in zip(chances, ids[rows, last].T, strict=True)], -1)
-            )
+            own = ids[rows, last]  # (B, words)
+            odder = torch.stack([_category(c, i)[0] for c, i in zip(chances, own.T, strict=True)], -1)
+            surprise = _oddest(odder, own != MISSING)
             expected = _likeliest_text(encoded, chances, ids, windowed)
             seen = [_text(encoded, at) for at in explained]
         else:
-            surprise, likely, share = _category(cast(CategoricalHead, head).log_probs(state), value)
+            odder, likely, share = _category(cast(CategoricalHead, head).log_probs(state), value)
+            habits = [_habit(encoded, name, event) for event in explained]
+            surprise = torch.where(value != MISSING, -_mixed(odder.cpu(), habits).to(device).clamp(1e-30, 1).log(), 0.0)
             words = [_named(encoded, name, v, earlier) for v, earlier in zip(likely, windowed, strict=True)]
             expected = [
                 f"{word} ({', '.join([f'{p:.0%}', *notes])})" for (word, notes), p in zip(words, share, strict=True)
@@ -121,24 +125,49 @@ def _number(head: MixtureHead, codec: EventCodec, name: str, state: Tensor, valu
 
 
 def _category(log_probs: Tensor, value: Tensor) -> tuple[Tensor, list[int], list[float]]:
-    """Of log-probabilities (B, size): surprise (B,), 0 where the value is missing; the likeliest id of each payment, and its
-    probability."""
+    """Of log-probabilities (B, size): that of a value no likelier (B,); the likeliest id of each payment, and its probability."""
     chance = log_probs.exp()
     chance = chance / chance.sum(1, keepdim=True)
     own = chance.gather(1, value[:, None])
     odder = torch.where(chance <= own, chance, 0.0).sum(1)
     likely = chance[:, FIRST:].argmax(1) + FIRST
     share = chance.gather(1, likely[:, None])[:, 0]
-    surprise = torch.where(value != MISSING, -odder.clamp(1e-30, 1).log(), 0.0)
-    return surprise, likely.tolist(), share.tolist()
+    return odder, likely.tolist(), share.tolist()
 
 
-def _oddest(surprise: Tensor) -> Tensor:
-    """Surprise of texts (B,) from that of their words (B, words), 0 where there is none: −log of the probability that the oddest of
-    so many words is at least so odd (Šidák 1967)."""
-    words = (surprise > 0).sum(-1).clamp(min=1)
-    rarest = (-surprise.amax(-1)).exp().clamp(max=1 - 1e-7)
-    return -(-torch.expm1(words * torch.log1p(-rarest))).clamp(1e-30, 1).log()
+def _habit(encoded: Encoded, name: str, event: int) -> tuple[float, int]:
+    """By all earlier values of the card alone, the probability of one no more frequent than this event's; and how many values those are.
+
+    Of one that is new: the share of values that occurred once, which estimates how likely the next is new (Good 1953).
+    """
+    values = encoded.values(name)
+    offsets = encoded.histories.ragged.offsets
+    past = values[offsets[np.searchsorted(offsets, event, side="right") - 1] : event]
+    if not len(past):
+        return 1.0, 0
+    _, which, counts = np.unique(past, return_inverse=True, return_counts=True)
+    own = int((past == values[event]).sum())
+    return float((counts[which] <= own).mean() if own else (counts == 1).sum() / len(past)), len(past)
+
+
+def _mixed(odder: Tensor, own: list[tuple[float, int]]) -> Tensor:
+    """Both probabilities (B,), the card's own the more, the more values it has."""
+    habit, count = (torch.tensor(part, dtype=odder.dtype) for part in zip(*own, strict=True))
+    weight = count / (count + PRIOR)
+    return (1 - weight) * odder + weight * habit
+
+
+def _oddest(odder: Tensor, known: Tensor) -> Tensor:
+    """Surprise of texts (B,), 0 where there is none: −log of the probability that the oddest of so many words is at least so odd
+    (Šidák 1967).
+
+    Args:
+        odder: (B, words) the probability of a word no likelier than the text's own.
+        known: (B, words) where there is a word.
+    """
+    rarest = odder.masked_fill(~known, 1.0).amin(-1).clamp(max=1 - 1e-7)
+    some = -torch.expm1(known.sum(-1) * torch.log1p(-rarest))
+    return torch.where(known.any(-1), -some.clamp(1e-30, 1).log(), 0.0)
 
 
 def _likeliest_text(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -23,6 +23,17 @@ class Encoded:
     table: Transactions
     histories: Histories
     codec: EventCodec
+    _values: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def values(self, key: str) -> NDArray[np.int64]:
+        """A category of every event (N,), in the order of histories: ids, but for hashed and unknown values, which stay apart here."""
+        if key not in self._values:
+            self._values[key] = self.histories.ragged.fields[key]
+            title = self.codec.title(key)
+            if title in self.table.frame:
+                names = pd.factorize(self.table.frame[title])[0].astype(np.int64)
+                self._values[key] = names[self.histories.rows]
+        return self._values[key]
 
 
 Data: TypeAlias = str | Path | Transactions | Encoded | pd.DataFrame
