@@ -2,8 +2,9 @@
 
 Each field is hidden by itself and told from all else: the card's earlier payments and the payment's other fields. Its surprise is
 −log of the probability of something at least as odd (two-sided for numbers, all values no likelier for categories), so that the fields
-of a payment can be ranked by it, whatever their kind. A text is as odd as its oddest word is among so many. To what the network says of a category is added what the card's own earlier values
-say (a cache, Kuhn & De Mori 1990): that a card has never been to a place among thousands is more than a network of any size remembers.
+of a payment can be ranked by it, whatever their kind. A text is as odd as its oddest word is among so many. To what the network says of a
+category is added what the card's own earlier values say (a cache, Kuhn & De Mori 1990): that a card has never been to a place among
+thousands is more than a network of any size remembers.
 """
 
 from __future__ import annotations
@@ -92,15 +93,15 @@ def _batch(
         elif name.startswith("word"):
             chances = [cast(CategoricalHead, heads[n]).log_probs(state) for n in names]  # (B, size) each
             ids = torch.stack([batch[n] for n in names], -1)  # (B, T, words)
-            own = ids[rows, last]  # (B, words)
-            odder = torch.stack([_category(c, i)[0] for c, i in zip(chances, own.T, strict=True)], -1)
-            surprise = _oddest(odder, own != MISSING)
+            here = ids[rows, last]  # (B, words)
+            odder = torch.stack([_category(c, i)[0] for c, i in zip(chances, here.T, strict=True)], -1)
+            surprise = _oddest(odder, here != MISSING)
             expected = _likeliest_text(encoded, chances, ids, windowed)
             seen = [_text(encoded, at) for at in explained]
         else:
             odder, likely, share = _category(cast(CategoricalHead, head).log_probs(state), value)
-            habits = [_habit(encoded, name, event) for event in explained]
-            surprise = torch.where(value != MISSING, -_mixed(odder.cpu(), habits).to(device).clamp(1e-30, 1).log(), 0.0)
+            own = [_habit(encoded, name, event) for event in explained]
+            surprise = _nats(_mixed(odder.cpu(), own).to(device), value)
             words = [_named(encoded, name, v, earlier) for v, earlier in zip(likely, windowed, strict=True)]
             expected = [
                 f"{word} ({', '.join([f'{p:.0%}', *notes])})" for (word, notes), p in zip(words, share, strict=True)
@@ -125,7 +126,7 @@ def _number(head: MixtureHead, codec: EventCodec, name: str, state: Tensor, valu
 
 
 def _category(log_probs: Tensor, value: Tensor) -> tuple[Tensor, list[int], list[float]]:
-    """Of log-probabilities (B, size): that of a value no likelier (B,); the likeliest id of each payment, and its probability."""
+    """Of log-probabilities (B, size): probability of a value no likelier (B,); the likeliest id of each payment, and its probability."""
     chance = log_probs.exp()
     chance = chance / chance.sum(1, keepdim=True)
     own = chance.gather(1, value[:, None])
@@ -133,6 +134,11 @@ def _category(log_probs: Tensor, value: Tensor) -> tuple[Tensor, list[int], list
     likely = chance[:, FIRST:].argmax(1) + FIRST
     share = chance.gather(1, likely[:, None])[:, 0]
     return odder, likely.tolist(), share.tolist()
+
+
+def _nats(odder: Tensor, value: Tensor) -> Tensor:
+    """Surprise (B,), 0 where the value is missing."""
+    return torch.where(value != MISSING, -odder.clamp(1e-30, 1).log(), 0.0)
 
 
 def _habit(encoded: Encoded, name: str, event: int) -> tuple[float, int]:
