@@ -93,9 +93,9 @@ def _batch(
         elif name.startswith("word"):
             chances = [cast(CategoricalHead, heads[n]).log_probs(state) for n in names]  # (B, size) each
             ids = torch.stack([batch[n] for n in names], -1)  # (B, T, words)
-            surprise = _oddest(
-                torch.stack([_nats(_category(c, i)[0], i) for c, i in zip(chances, ids[rows, last].T, strict=True)], -1)
-            )
+            here = ids[rows, last]  # (B, words)
+            odder = torch.stack([_category(c, i)[0] for c, i in zip(chances, here.T, strict=True)], -1)
+            surprise = _oddest(odder, here != MISSING)
             expected = _likeliest_text(encoded, chances, ids, windowed)
             seen = [_text(encoded, at) for at in explained]
         else:
@@ -163,12 +163,17 @@ def _mixed(odder: Tensor, own: list[tuple[float, int]]) -> Tensor:
     return (1 - weight) * odder + weight * habit
 
 
-def _oddest(surprise: Tensor) -> Tensor:
-    """Surprise of texts (B,) from that of their words (B, words), 0 where there is none: −log of the probability that the oddest of
-    so many words is at least so odd (Šidák 1967)."""
-    words = (surprise > 0).sum(-1).clamp(min=1)
-    rarest = (-surprise.amax(-1)).exp().clamp(max=1 - 1e-7)
-    return -(-torch.expm1(words * torch.log1p(-rarest))).clamp(1e-30, 1).log()
+def _oddest(odder: Tensor, known: Tensor) -> Tensor:
+    """Surprise of texts (B,), 0 where there is none: −log of the probability that the oddest of so many words is at least so odd
+    (Šidák 1967).
+
+    Args:
+        odder: (B, words) the probability of a word no likelier than the text's own.
+        known: (B, words) where there is a word.
+    """
+    rarest = odder.masked_fill(~known, 1.0).amin(-1).clamp(max=1 - 1e-7)
+    some = -torch.expm1(known.sum(-1) * torch.log1p(-rarest))
+    return torch.where(known.any(-1), -some.clamp(1e-30, 1).log(), 0.0)
 
 
 def _likeliest_text(
