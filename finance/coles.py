@@ -179,7 +179,7 @@ def handmade(data: Transactions) -> Array:
     return np.column_stack([part.to_numpy(dtype=float) for part in parts])
 
 
-def _mean(hit: Array, _: Array) -> float:
+def _mean(_: Array, hit: Array) -> float:
     return float(hit.mean())
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from core.benchmark import installed
 from core.errors import UserError
 from core.probes import linear
-from finance.coles import handmade, ours, ptls
+from finance.coles import SIDES, coles_vs_ptls, handmade, ours, ptls
 from finance.data import DAY, Transactions
 from finance.histories import EventCodec
 from finance.peers import read, write
@@ -97,3 +98,16 @@ def test_a_side_trains_for_its_epochs_and_embeds_every_customer(
         assert rounds.begun == len(rounds.counts) == epochs + 1 and rounds.counts[-1] == CROWD.customers
         made.append(embedded)
     assert np.abs(made[0] - made[1]).max() > 1e-3
+
+
+def test_both_sides_are_measured_and_gains_are_differences(tmp_path: Path) -> None:
+    rows = coles_vs_ptls(tmp_path, 0, Crowd(customers=80, events=40), epochs=1)
+    value = {(r["method"], r["metric"]): r["value"] for r in rows}
+    others = [r["method"] for r in rows if r["metric"] == "accuracy, trees" and r["role"] != "ours"]
+    assert "hand-made features" in others and len(others) == len(SIDES) - (not installed("ptls"))
+    for probe in ("logistic regression", "trees"):
+        for other in others:
+            gain = value[SIDES["ours"], f"accuracy, {probe}"] - value[other, f"accuracy, {probe}"]
+            assert value[SIDES["ours"], f"gain accuracy, {probe}, over {other}"] == pytest.approx(gain)
+    assert len({value[m, "accuracy, trees"] for m in (SIDES["ours"], *others)}) > 1
+    assert 0 < value[SIDES["ours"], "processor seconds to train and embed"] < 60
