@@ -120,8 +120,8 @@ def coles() -> Recipe:
     """Two slices of a card's history attract, the nearest of other cards' repel (CoLES, Babaev et al. 2022); gives embeddings, no score.
 
     `tacit-finance pretrain --data fdh_simulated --method coles --out RUN --minutes 5`.
-    Expected of coles's features, of untrained ones in brackets: fdh_simulated auroc .926 (.864) by kNN, .941 (.935) by a
-    linear probe, after 5.0 minutes (docs/methods.md).
+    Expected of coles's features, of untrained ones in brackets: fdh_simulated auroc .926 (.864) by kNN, .941 (.935) by
+    a linear probe, after 5.0 minutes (docs/methods.md).
     """
     return _slices("coles", m.CoLESConfig())
 
