@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,11 +45,23 @@ class Quarantine:
 
     def write(self, path: Path) -> Path:
         """Write `where,reason,detail` rows as CSV, safe to open in a spreadsheet."""
-        with (
-            whole(path, "the list of bad records") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(["where", "reason", "detail"])
-            writer.writerows([[csv_safe(cell) for cell in record] for record in self.records])
-        return path
+        return write_records(path, self.records)
+
+    def tell(self, folder: Path) -> None:
+        """Print each reason with its count, and where the list of records, `quarantine.csv` in a folder, was written."""
+        for reason, count in self.counts().items():
+            print(f"  {count} × {reason}")
+        if len(self):
+            print(f"each with its reason: {self.write(folder / 'quarantine.csv')}")
+
+
+def write_records(path: Path, records: Iterable[tuple[str, str, str]]) -> Path:
+    """As `Quarantine.write`, of records that need not be held: where, reason, detail."""
+    with (
+        whole(path, "the list of bad records") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(["where", "reason", "detail"])
+        writer.writerows([csv_safe(cell) for cell in record] for record in records)
+    return path

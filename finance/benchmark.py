@@ -63,11 +63,8 @@ def pretrained(out: Path, minutes: float | None, seed: int, device: str) -> Tran
     recipe: Recipe = masked()
     steps = STEPS if minutes is None else None
     recipe = replace(recipe, train=replace(recipe.train, minutes=minutes, steps=steps, seed=seed, device=device))
-    run = (
-        out
-        / "runs"
-        / f"masked-{f'{steps} steps' if minutes is None else f'{minutes:g} minutes'}-{seed}".replace(" ", "-")
-    )
+    budget = f"{steps}-steps" if minutes is None else f"{minutes:g}-minutes"
+    run = out / "runs" / f"masked-{budget}-{seed}"
     if (run / "config.json").exists():
         encoder = TransactionEncoder.load(run)
         if encoder.recipe_ == recipe:

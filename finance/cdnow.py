@@ -31,6 +31,7 @@ from core.codec import Scale
 from core.device import one_thread
 from core.heads import MixtureHead
 from core.statistics import bootstrap, paired
+from finance import trees
 from finance.bgnbd import BGNBD, Counts, GammaGamma
 from finance.data import DAY, Transactions, read
 from finance.encoders import Shape
@@ -48,7 +49,7 @@ DRAWS = 200  # of the bootstrap
 OURS = ("trees + outlook", "trees + states")
 TREES: dict[str, Any] = {
     "learning_rate": 0.02, "num_leaves": 6, "min_data_in_leaf": 50, "feature_fraction": 0.5, "bagging_fraction": 0.8, "bagging_freq": 1,
-    "lambda_l2": 5.0, "deterministic": True, "force_col_wise": True, "verbosity": -1, "num_threads": 1,
+    "lambda_l2": 5.0, "num_threads": 1,
 }  # fmt: skip
 Array = NDArray[np.float64]
 
@@ -72,17 +73,21 @@ class Customers:
         return self.data.where(self.data.day < self.cut)
 
     @cached_property
+    def after(self) -> pd.DataFrame:
+        """Purchases in the holdout."""
+        day = self.data.day
+        return self.data.frame[(day >= self.cut) & (day < self.cut + 7 * self.weeks)]
+
+    @cached_property
     def spend(self) -> Array:
         """Dollars in the holdout (N,)."""
-        after = self.data.where((self.data.day >= self.cut) & (self.data.day < self.cut + 7 * self.weeks))
-        total = after.frame.groupby("entity")["amount"].sum()
+        total = self.after.groupby("entity")["amount"].sum()
         return total.reindex(self.names, fill_value=0.0).to_numpy()
 
     @cached_property
     def churn(self) -> NDArray[np.int64]:
         """1 for customers who do not come back in the holdout (N,)."""
-        after = self.data.where((self.data.day >= self.cut) & (self.data.day < self.cut + 7 * self.weeks))
-        return (~np.isin(self.names, after.frame["entity"].unique())).astype(np.int64)
+        return (~np.isin(self.names, self.after["entity"].unique())).astype(np.int64)
 
     @cached_property
     def names(self) -> NDArray:
@@ -189,12 +194,9 @@ def outlook(encoder: TransactionEncoder, state: NDArray[np.float32], customers: 
 
 def boosted(customers: Customers, x: Array, target: str, seed: int) -> Array:
     """Scores (N,) by trees of the training customers: log odds of `churn`, or log(1 + spend)."""
-    from lightgbm import Dataset, train
-
     learn = customers.train
     y, objective = (customers.churn, "binary") if target == "churn" else (np.log1p(customers.spend), "regression")
-    settings = {**TREES, "objective": objective, "seed": seed}
-    model = train(settings, Dataset(x[learn], y[learn], params={"verbosity": -1}), 250)
+    model = trees.boosted(x[learn], y[learn], 250, **TREES, objective=objective, seed=seed)
     return np.asarray(model.predict(x, raw_score=True))
 
 

@@ -22,10 +22,10 @@ from core.estimator import NotFitted
 from core.files import whole
 from finance.data import DAY, Transactions
 from finance.estimators import Data, Encoded, FraudScorer, TransactionEncoder, as_transactions, given_rows, in_order
-from finance.features import Features
 from finance.handmade import handmade_features
 from finance.metrics import average_precision
 from finance.split import require_both_classes
+from finance.thresholds import By
 from finance.trees import Trees
 
 Array = NDArray[np.float64]
@@ -70,13 +70,13 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
         table = encoder.table(data)
         self.until_ = encoder.until_ if until is None else until
         use = learned_from(table, self.until_, self.label_days)
-        inputs = self.inputs(table.where(table.time < self.until_ * DAY), use[table.time < self.until_ * DAY])
+        past = table.time < self.until_ * DAY
+        x, self.names_ = self.inputs(table.where(past), use[past])
         label, card = table.label[use], table.card[use]
-        self.names_ = inputs.names
-        self.booster_ = self._trees.fit(inputs.values, label, self.seed)
+        self.booster_ = self._trees.fit(x, label, self.seed)
         self.classes_ = np.array([0, 1])
         self.trained_on_: dict[str, Any] = {"rows": len(label), "frauds": int(label.sum()), "days": self.label_days}
-        self.calibration_ = self._calibrate(inputs.values, label, card)
+        self.calibration_ = self._calibrate(x, label, card)
         return self
 
     def predict_proba(self, data: Data, rows: NDArray[np.bool_] | None = None) -> Array:
@@ -86,26 +86,22 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
         encoded = FraudScorer(self.encoder).fitted()[0].encode(data)
         table = encoded.table
         wanted = given_rows(data, table, rows)
-        inputs = self.inputs(encoded, wanted)
-        if inputs.names != self.names_:
-            missing = sorted(set(self.names_) - set(inputs.names)) or sorted(set(inputs.names) - set(self.names_))
+        x, names = self.inputs(encoded, wanted)
+        if names != self.names_:
+            missing = sorted(set(self.names_) - set(names)) or sorted(set(names) - set(self.names_))
             raise UserError(
                 f"no feature '{missing[0]}'", where="data", mend="give data with the columns of the training log"
             )
         out = np.full((len(table), 2), np.nan)
-        fraud = self.calibration_(self.booster_.predict(inputs.values, raw_score=True))
+        fraud = self.calibration_(self.booster_.predict(x, raw_score=True))
         out[wanted] = np.column_stack([1 - fraud, fraud])
         return in_order(data, table, out)
 
-    def inputs(self, data: Transactions | Encoded, rows: NDArray[np.bool_]) -> Features:
-        """What the trees read, of the rows asked for (M, F)."""
+    def inputs(self, data: Transactions | Encoded, rows: NDArray[np.bool_]) -> tuple[Array, tuple[str, ...]]:
+        """What the trees read of the rows asked for (M, F), and the columns' names."""
         made = handmade_features(as_transactions(data))
         parts = FraudScorer(self.encoder).parts(data, rows)[rows]
-        return Features(
-            np.column_stack([made.values[rows], parts]),
-            (*made.names, *SURPRISE),
-            np.concatenate([made.from_labels, np.zeros(parts.shape[1], bool)]),
-        )
+        return np.column_stack([made.values[rows], parts]), (*made.names, *SURPRISE)
 
     @property
     def _trees(self) -> Trees:
@@ -168,6 +164,14 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
         return new
 
 
+def judges(run: Path, by: By) -> tuple[FraudScorer, FraudClassifier | None]:
+    """The scorer of a run folder and, `by` labels, its classifier; errors as both `load`."""
+    if by == "surprise":
+        return FraudScorer.load(run), None
+    classifier = FraudClassifier.load(run)
+    return FraudScorer(classifier.encoder), classifier
+
+
 def held_out_odds(trees: Trees, x: Array, label: NDArray[np.int64], card: NDArray[np.int64], seed: int) -> Array | None:
     """Log-odds (N,) by trees that have not seen the row's card; None where frauds, or genuine payments, are of too few cards."""
     from sklearn.model_selection import StratifiedGroupKFold
@@ -176,7 +180,7 @@ def held_out_odds(trees: Trees, x: Array, label: NDArray[np.int64], card: NDArra
         return None
     odds = np.zeros(len(label))
     for fit, held in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(x, label, card):
-        odds[held] = trees.fit(x[fit], label[fit], seed).predict(x[held], raw_score=True)
+        odds[held] = trees.odds(x[fit], label[fit], x[held], seed)
     return odds
 
 

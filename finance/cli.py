@@ -166,14 +166,12 @@ class Score:
     schema: Path | None = None
 
     def run(self) -> None:
-        from finance.classifier import FraudClassifier
-        from finance.estimators import FraudScorer
+        from finance.classifier import judges
         from finance.tables import score_table, write
         from finance.thresholds import Threshold
 
         alert = None if self.threshold is None else Threshold.read(self.threshold).of(self.by)
-        classifier = FraudClassifier.load(self.run_folder) if self.by == "labels" else None
-        scorer = FraudScorer.load(self.run_folder) if classifier is None else FraudScorer(classifier.encoder)
+        scorer, classifier = judges(self.run_folder, self.by)
         table = load(self.data, self.schema, labels=classifier is not None, view=scorer.fitted()[0].recipe_.view)
         since = None if self.since is None else day_of(self.since)
         made = score_table(scorer, table, since, self.pseudonymise, alert, classifier)

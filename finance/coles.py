@@ -29,14 +29,15 @@ from core.methods import CoLES
 from core.peers.loop import Gated
 from core.peers.rounds import Rounds
 from core.probes import linear
-from core.statistics import bootstrap, paired
+from core.statistics import mean_interval
 from core.train_config import TrainConfig
 from core.training import train
 from finance.data import DAY, Transactions
 from finance.histories import EventCodec
-from finance.peers import lifestream, lifestream_data, lifestream_steps, read, write
+from finance.peers import beside, lifestream, lifestream_data, lifestream_steps, read, write
 from finance.personas import PERSONAS, Crowd, generate
 from finance.pretext import Slices
+from finance.trees import boosted
 
 DATA = "personas"
 CROWD = Crowd()
@@ -119,9 +120,7 @@ def coles_vs_ptls(out: Path, seed: int, crowd: Crowd = CROWD, epochs: int = EPOC
     data, persona = generate(replace(crowd, seed=seed))
     codec = EventCodec.fit(data)
     ragged = codec.encode(data).ragged
-    names = [side for side in SIDES if side == "ours" or peers.installed(side)]
-    if len(names) < len(SIDES):
-        peers.say("pytorch-lifestream is left out: it is not installed; `make peers` does that")
+    names = beside(["ours"])
     place, stem = str(write(out / f"personas-{seed}.npz", ragged, codec.fields)), str(out / f"embeddings-{seed}")
     settings = {
         "data": place,
@@ -142,10 +141,10 @@ def coles_vs_ptls(out: Path, seed: int, crowd: Crowd = CROWD, epochs: int = EPOC
         for name, hit in right.items():
             role = "ours" if name == SIDES["ours"] else "floor" if name.startswith("hand") else "peer"
             weights = next((f"; {last[s]['weights']} parameters" for s in names if SIDES[s] == name), "")
-            made.append(row(DATA, name, role, f"accuracy, {probe}", bootstrap(_mean, hit, hit), note=note + weights))
+            made.append(row(DATA, name, role, f"accuracy, {probe}", mean_interval(hit), note=note + weights))
         for name, hit in right.items():
             if name != SIDES["ours"]:
-                gain = paired(_mean, hit, right[SIDES["ours"]], hit)
+                gain = mean_interval(right[SIDES["ours"]] - hit)
                 goal = -MARGIN if name == SIDES.get("ptls") else None
                 made.append(
                     row(DATA, SIDES["ours"], "ours", f"gain accuracy, {probe}, over {name}", gain, goal=goal, note=note)
@@ -179,10 +178,6 @@ def handmade(data: Transactions) -> Array:
     return np.column_stack([part.to_numpy(dtype=float) for part in parts])
 
 
-def _mean(_: Array, hit: Array) -> float:
-    return float(hit.mean())
-
-
 def _right(tell: Tell, x: Array, persona: NDArray[np.int64], seed: int) -> Array:
     """1 for each customer whose persona is told by a model of the other folds' customers (C,)."""
     from sklearn.model_selection import StratifiedKFold
@@ -199,13 +194,10 @@ def _logistic(x: Array, y: NDArray[np.int64], test: Array) -> Array:
 
 
 def _trees(x: Array, y: NDArray[np.int64], test: Array) -> Array:
-    from lightgbm import Dataset, train
-
-    settings = {
-        "objective": "multiclass", "num_class": PERSONAS, "learning_rate": 0.1, "num_leaves": 15, "feature_fraction": 0.5,
-        "deterministic": True, "force_col_wise": True, "verbosity": -1, "num_threads": 1,
-    }  # fmt: skip
-    return np.asarray(train(settings, Dataset(x, y, params={"verbosity": -1}), 60).predict(test))
+    made = boosted(
+        x, y, 60, objective="multiclass", num_class=PERSONAS, learning_rate=0.1, num_leaves=15, feature_fraction=0.5, num_threads=1
+    )  # fmt: skip
+    return np.asarray(made.predict(test))
 
 
 def bench(out: Path, minutes: float | None, seed: int, device: str) -> list[Row]:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.bench import Row, row
-from core.statistics import bootstrap
+from core.statistics import mean_interval
 from finance.data import DAY, Transactions
 from finance.estimators import FraudScorer
 from finance.explain import explain
@@ -78,7 +78,7 @@ def reason_codes(data: Transactions, scorer: FraudScorer, since: int, seed: int)
             for kind in (None, *range(len(FIELDS))):
                 at = np.ones(len(kinds), bool) if kind is None else kinds == kind
                 metric = f"top{top}_accuracy" + ("" if kind is None else f", {FIELDS[kind]}")
-                found = bootstrap(lambda hit, _: float(hit.mean()), right[at], right[at], seed=seed)
+                found = mean_interval(right[at], seed=seed)
                 note = f"{int(at.sum())} genuine payments, one field of each corrupted, of 5 fields"
                 made.append(
                     row(

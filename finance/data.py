@@ -91,6 +91,11 @@ class Transactions:
     def scenario(self) -> NDArray[np.int64]:
         return self.frame["scenario"].to_numpy()
 
+    @cached_property
+    def last(self) -> NDArray[np.int64]:
+        """Row of each card's last payment (cards,)."""
+        return len(self) - 1 - np.unique(self.card[::-1], return_index=True)[1]
+
     @property
     def labelled(self) -> bool:
         return bool(self.schema.label) and bool((self.label >= 0).any())

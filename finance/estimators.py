@@ -185,7 +185,7 @@ class TransactionEncoder(PretrainedEncoder):
         encoded = self.encode(data)
         table = encoded.table
         last = np.zeros(len(table), bool)
-        last[len(table) - 1 - np.unique(table.card[::-1], return_index=True)[1]] = True
+        last[table.last] = True
         return table.frame["entity"].to_numpy()[last], self.transform(encoded, last)[last]
 
     def groups(self, data: Data) -> tuple[NDArray, NDArray[np.int64]]:

@@ -24,6 +24,7 @@ from finance.classifier import held_out_odds
 from finance.data import Transactions
 from finance.estimators import FraudScorer, TransactionEncoder
 from finance.features import Features, amount_over_median
+from finance.inputs import Encoded
 from finance.metrics import Panel
 from finance.scratch import scratch_scores
 from finance.split import Rows, Split
@@ -64,12 +65,15 @@ def check_unseen(encoder: TransactionEncoder, split: Split) -> None:
         )
 
 
-def label_free_floors(data: Transactions, rows: Rows, features: Features, seed: int = 0) -> dict[str, Array]:
+def label_free_floors(rows: Rows, features: Features, over_median: Array, seed: int = 0) -> dict[str, Array]:
     """Scores of the test rows by detectors that are fitted without labels on the training days.
 
     Those marked `with fraud rates` read columns made from delayed labels, as published "unsupervised" figures do.
+
+    Args:
+        over_median: (N,) what finance.features.amount_over_median gives.
     """
-    found = {"amount_over_median": amount_over_median(data)[rows.test]}
+    found = {"amount_over_median": over_median[rows.test]}
     for name, detect in DETECTORS.items():
         found[name] = detect(features.label_free()[rows.train], features.label_free()[rows.test], seed)
         if features.from_labels.any():
@@ -81,10 +85,7 @@ def supervised_floors(study: Study, seed: int = 0) -> dict[str, Array]:
     """Scores of the test rows by classifiers with all training labels, on the Handbook's features; boosted trees on more."""
     train, test, x, label = study.rows.train, study.rows.test, study.features.values, study.data.label
     found = {name: fit(x[train], label[train], x[test], seed) for name, fit in CLASSIFIERS.items()}
-    x = study.handmade.values
-    return found | {
-        "boosted_trees": np.asarray(Trees().fit(x[train], label[train], seed).predict(x[test], raw_score=True))
-    }
+    return found | {"boosted_trees": classified(study, study.handmade.values, seed)}
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,11 @@ class Representation:
     surprise: Array
 
     @classmethod
-    def of(cls, encoder: TransactionEncoder, study: Study) -> Representation:
+    def of(cls, encoder: TransactionEncoder, encoded: Encoded, study: Study) -> Representation:
         """States of training and test rows, and the label-free score with its two parts where the method gives one."""
         use = study.rows.train | study.rows.test
-        encoded = encoder.encode(study.data)
         state = encoder.transform(encoded, use)
-        scored = encoder.scores
-        return cls(state, FraudScorer(encoder).parts(encoded, use) if scored else np.zeros((len(state), 0)))
+        return cls(state, FraudScorer(encoder).parts(encoded, use) if encoder.scores else np.zeros((len(state), 0)))
 
     def beside(self, features: Array) -> Array:
         """(N, F + D + 3)."""
@@ -128,12 +127,14 @@ def evaluate(
     study = Study.checked(data, split, settings.cards)
     panel = study.panel(settings.cards, settings.resamples)
     say("embedding with the pretrained and with a fresh encoder")
-    ours, fresh = Representation.of(encoder, study), Representation.of(encoder.untrained(), study)
+    encoded, untrained = encoder.encode(study.data), encoder.untrained()
+    ours = Representation.of(encoder, encoded, study)
+    fresh = Representation.of(untrained, untrained.encode(study.data), study)
     say("classifiers with all labels")
     all_labels = supervised_floors(study)
-    all_labels["random_init"] = classified(study, fresh)
-    best = classified(study, ours)
-    tested = {"ours": study.on(settings.cards, best)}
+    all_labels["random_init"] = classified(study, fresh.for_trees(study.handmade.values))
+    x = ours.for_trees(study.handmade.values)
+    tested = {"ours": study.on(settings.cards, classified(study, x))}
     tested |= {name: study.on(settings.cards, s) for name, s in all_labels.items()}
     measured = {name: panel.measure(s) for name, s in tested.items()}
     metrics, floors = dict(measured["ours"]), {name: m for name, m in measured.items() if name != "ours"}
@@ -146,15 +147,16 @@ def evaluate(
     }  # fmt: skip
     sections = [parts.curve_section(curve), parts.scenario_section(measured)]
     sections.append(parts.alerts_section(study, settings.cards, {n: tested[n] for n in ("ours", "boosted_trees")}))
-    line = calibration(study, ours)
+    line = calibration(study, x)
     if line is not None:
         sections.append(parts.calibration_section(panel.label, line(tested["ours"])))
     scorer = None
     if ours.surprise.shape[1]:
         say("detectors without labels")
         scorer = FraudScorer(encoder)
-        sections.append(parts.reasons_section(scorer, study, settings.cards, tested["ours"]))
-        free = {"ours": ours.surprise[study.rows.test, 0], **label_free_floors(study.data, study.rows, study.features)}
+        sections.append(parts.reasons_section(scorer, encoded, study, settings.cards, tested["ours"]))
+        free = label_free_floors(study.rows, study.features, amount_over_median(study.data))
+        free = {"ours": ours.surprise[study.rows.test, 0], **free}
         for cards, prefix in (("unknown", "label_free."), ("all", "label_free.all_cards.")):
             without = label_free_metrics(study, free, cards, settings.resamples)  # type: ignore[arg-type]
             if not without:
@@ -163,7 +165,7 @@ def evaluate(
             for name in without.keys() - {"ours"}:
                 floors.setdefault(name, {}).update({prefix + m: e for m, e in without[name].items()})
             sections.append(parts.label_free_section(without, cards, study))  # type: ignore[arg-type]
-    sections.append(parts.drift_section(encoder, study, scorer))
+    sections.append(parts.drift_section(encoder, encoded, study, scorer))
     return Evaluation(
         task="find fraudulent payments: boosted trees on hand-made features and what the encoder adds, all labels",
         protocol=protocol(encoder, study, settings, panel),
@@ -176,17 +178,17 @@ def evaluate(
     )
 
 
-def classified(study: Study, representation: Representation, seed: int = 0) -> Array:
-    """Log-odds of the test rows by boosted trees on hand-made features and a representation, with all training labels."""
-    x, train = representation.for_trees(study.handmade.values), study.rows.train
-    return np.asarray(Trees().fit(x[train], study.data.label[train], seed).predict(x[study.rows.test], raw_score=True))
+def classified(study: Study, x: Array, seed: int = 0) -> Array:
+    """Log-odds of the test rows by boosted trees on all rows' inputs (N, F), with all training labels."""
+    train = study.rows.train
+    return Trees().odds(x[train], study.data.label[train], x[study.rows.test], seed)
 
 
-def calibration(study: Study, representation: Representation, seed: int = 0) -> Platt | None:
+def calibration(study: Study, x: Array, seed: int = 0) -> Platt | None:
     """What makes probabilities of those log-odds, from training cards held out; None where frauds are of too few cards."""
-    x, train = representation.for_trees(study.handmade.values)[study.rows.train], study.rows.train
+    train = study.rows.train
     label, card = study.data.label[train], study.data.card[train]
-    odds = held_out_odds(Trees(), x, label, card, seed)
+    odds = held_out_odds(Trees(), x[train], label, card, seed)
     return None if odds is None else Platt.fit(odds, label)
 
 

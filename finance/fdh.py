@@ -7,25 +7,25 @@ which the last, 8 to 14 August, is the first test week: with labels, the figures
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.bench import Row, row
 from core.probes import label_subset
-from core.statistics import Estimate
 from finance.baselines import logistic_regression, random_forest
 from finance.classifier import learned_from
 from finance.data import Transactions
 from finance.estimators import FraudScorer, TransactionEncoder
 from finance.evaluation import label_free_floors
-from finance.features import Features, handbook_features
+from finance.features import Features, amount_over_median, handbook_features
 from finance.handmade import HandMade, handmade_features
-from finance.metrics import Panel
-from finance.split import FDH_TEST, Rows, rows
+from finance.metrics import Panel, estimate, resampled
+from finance.split import FDH_TEST
 from finance.study import Cards, Study
 from finance.trees import Trees
 
@@ -64,23 +64,17 @@ class Weeks:
 
     @cached_property
     def studies(self) -> list[Study]:
-        """One for each week, of the log up to its end."""
-        splits = [FDH_TEST.earlier(-7 * k) for k in range(self.count)]
-        return [Study(self.data.where(self.data.day < split.end), split) for split in splits]
+        """One for each week, all of the whole log: features and scores are past-only, and serve every week."""
+        return [Study(self.data, FDH_TEST.earlier(-7 * k)) for k in range(self.count)]
 
-    @cached_property
-    def rows(self) -> list[Rows]:
-        """Of each week, in the whole log."""
-        return [rows(self.data, s.split) for s in self.studies]
-
-    @cached_property
+    @property
     def test(self) -> list[NDArray[np.bool_]]:
-        """Test rows of each week, in the whole log."""
-        return [r.test for r in self.rows]
+        """Test rows of each week."""
+        return [study.rows.test for study in self.studies]
 
     @cached_property
     def features(self) -> Features:
-        """The Handbook's; past-only, so that they serve every week."""
+        """The Handbook's."""
         return handbook_features(self.data)
 
     @property
@@ -102,20 +96,16 @@ class Weeks:
             axis=0,
         )
 
-    def counts(self, cards: Cards) -> dict[str, int]:
+    def counts(self, cards: Cards) -> Counter[str]:
         """Rows and frauds of all weeks, by scenario too."""
-        found = [panel.counts() for panel in self.panels[cards]]
-        return {k: sum(c.get(k, 0) for c in found) for k in found[0]}
+        found: Counter[str] = Counter()
+        for panel in self.panels[cards]:
+            found.update(panel.counts())
+        return found
 
     def by_week(self, score: Array) -> list[Array]:
         """Scores of all rows (N,) -> of each week's test rows."""
         return [score[test] for test in self.test]
-
-
-def estimate(values: Array) -> Estimate:
-    """The figure, and the interval of its resamples."""
-    low, high = np.percentile(values[1:], [2.5, 97.5])
-    return Estimate(float(values[0]), float(low), float(high))
 
 
 def label_free(weeks: Weeks, encoder: TransactionEncoder, seed: int) -> list[Row]:
@@ -125,7 +115,8 @@ def label_free(weeks: Weeks, encoder: TransactionEncoder, seed: int) -> list[Row
         for name, e in (("masked fields", encoder), ("random init", encoder.untrained(seed)))
     }
     if seed == 0:
-        floors = [label_free_floors(weeks.data, r, weeks.features) for r in weeks.rows]
+        ratio = amount_over_median(weeks.data)
+        floors = [label_free_floors(study.rows, weeks.features, ratio) for study in weeks.studies]
         scores |= {name: [f[name] for f in floors] for name in floors[0]}
     made = []
     cards: Cards
@@ -147,7 +138,7 @@ def label_free(weeks: Weeks, encoder: TransactionEncoder, seed: int) -> list[Row
 def prequential(weeks: Weeks, encoder: TransactionEncoder, seed: int) -> list[Row]:
     """With all labels that are known by then: boosted trees on hand-made features, with and without the encoder's surprise."""
     data = weeks.data
-    handbook, handmade = weeks.features.values, handmade_features(data).values
+    handbook, handmade = weeks.features.values, handmade_features(data, weeks.features).values
     surprise = FraudScorer(encoder).parts(data, needed(weeks))
     inputs = {
         "trees, Handbook's features": handbook,
@@ -155,7 +146,7 @@ def prequential(weeks: Weeks, encoder: TransactionEncoder, seed: int) -> list[Ro
         "trees, hand-made features": handmade,
         "trees, hand-made features + surprise": np.column_stack([handmade, surprise]),
     }
-    fit = partial_trees(seed)
+    fit = partial(Trees().odds, seed=seed)
     scores = {name: _fitted(weeks, x, fit, LABEL_DAYS) for name, x in inputs.items()}
     best = "trees, hand-made features + surprise"
     scores[f"{best}, 7 days of labels"] = _fitted(weeks, inputs[best], fit, 7)
@@ -189,7 +180,7 @@ def few_labels(weeks: Weeks, encoder: TransactionEncoder, seed: int) -> list[Row
     data = weeks.data.where(weeks.data.day >= FDH_TEST.train - LABEL_DAYS - BEFORE)
     weeks = Weeks(data, weeks.count)
     surprise = FraudScorer(encoder).parts(data, needed(weeks))
-    handmade, fit, made = HandMade(data), partial_trees(seed), []
+    handmade, fit, made = HandMade(data, weeks.features), partial(Trees().odds, seed=seed), []
     for fraction in FRACTIONS:
         found: dict[str, list[Array]] = {}
         labels = []
@@ -207,7 +198,7 @@ def few_labels(weeks: Weeks, encoder: TransactionEncoder, seed: int) -> list[Row
                 found.setdefault(name, []).append(weeks.values("average_precision", scores))
         metric = f"average_precision, {fraction:.0%} of the labels"
         note = f"about {np.mean(labels):.0f} frauds known, {DRAWS} draws"
-        drawn = {name: _resampled(np.stack(values), seed) for name, values in found.items()}
+        drawn = {name: resampled(np.stack(values), seed) for name, values in found.items()}
         for name, values in drawn.items():
             role = "ours" if "surprise" in name else "floor"
             made.append(row(DATA, f"trees, {name}", role, metric, estimate(values), note=note))
@@ -225,12 +216,7 @@ def needed(weeks: Weeks) -> NDArray[np.bool_]:
     return use
 
 
-Fit = Callable[[Array, NDArray[np.int64], Array], Array]
-
-
-def partial_trees(seed: int) -> Fit:
-    """Scores (M,) of a test table by `Trees` with their own settings."""
-    return lambda x, label, test: Trees().fit(x, label, seed).predict(test, raw_score=True)  # type: ignore[return-value]
+Fit = Callable[[Array, NDArray[np.int64], Array], Array]  # (N, F), labels (N,), (M, F) -> scores (M,)
 
 
 def _fitted(weeks: Weeks, x: Array, fit: Fit, days: int, labelled: Transactions | None = None) -> list[Array]:
@@ -241,12 +227,6 @@ def _fitted(weeks: Weeks, x: Array, fit: Fit, days: int, labelled: Transactions 
         use = learned_from(data, study.split.test, days)
         made.append(fit(x[use], data.label[use], x[test]))
     return made
-
-
-def _resampled(values: Array, seed: int) -> Array:
-    """(1 + resamples,): the mean over draws (S, 1 + resamples), with the draws resampled, too."""
-    pick = np.random.default_rng(seed).integers(0, len(values), (len(values), values.shape[1] - 1))
-    return np.concatenate([values[:, :1].mean(0), np.take_along_axis(values[:, 1:], pick, 0).mean(0)])
 
 
 TESTS: Mapping[str, Callable[[Weeks, TransactionEncoder, int], list[Row]]] = {

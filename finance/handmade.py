@@ -27,11 +27,12 @@ class HandMade:
 
     Args:
         data: the log; its labels need not be those that `features` is given.
+        base: the Handbook's features of it, where they are there already.
     """
 
-    def __init__(self, data: Transactions) -> None:
+    def __init__(self, data: Transactions, base: Features | None = None) -> None:
         self.data = data
-        base = handbook_features(data)
+        base = handbook_features(data) if base is None else base
         free = dict(zip(np.array(base.names)[~base.from_labels].tolist(), base.label_free().T, strict=True))
         free |= _ratios(data)
         self.groups = {"card": data.card}
@@ -58,9 +59,13 @@ class HandMade:
         return Features(np.column_stack([*self.free.values(), *made.values()]), names, np.isin(names, list(made)))
 
 
-def handmade_features(data: Transactions) -> Features:
-    """Features of every row (N, F), from the row itself, earlier rows, and labels that are known by then."""
-    return HandMade(data).features(data.label)
+def handmade_features(data: Transactions, base: Features | None = None) -> Features:
+    """Features of every row (N, F), from the row itself, earlier rows, and labels that are known by then.
+
+    Args:
+        base: the Handbook's features of the log, where they are there already.
+    """
+    return HandMade(data, base).features(data.label)
 
 
 def _ratios(data: Transactions) -> Iterator[tuple[str, NDArray[np.float64]]]:

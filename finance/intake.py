@@ -64,10 +64,7 @@ class Check:
 
         table = examine(self.data, self.schema)
         print(table.describe())
-        for reason, count in table.quarantine.counts().items():
-            print(f"  {count} × {reason}")
-        if len(table.quarantine):
-            print(f"each with its reason: {table.quarantine.write(self.out / 'quarantine.csv')}")
+        table.quarantine.tell(self.out)
         return 0 if len(table) else 1
 
 

@@ -6,7 +6,7 @@ are computed for all draws at once from one sort.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -53,14 +53,10 @@ def card_precision(
     """
     copies = np.ones((1, int(card.max()) + 1)) if weight is None else weight
     days = []
-    for d in np.unique(day):
-        at = np.flatnonzero(day == d)
-        order = at[np.lexsort((at, -score[at]))]
-        cards, first = np.unique(card[order], return_index=True)  # first = the card's highest score that day
-        fraud = np.zeros(len(cards))
-        np.maximum.at(fraud, np.searchsorted(cards, card[at]), (label[at] == 1).astype(float))
-        by_score = np.argsort(first)
-        days.append((cards[by_score], fraud[by_score]))
+    for at, cards in cards_by_day(day, card, score):
+        fraud = np.zeros(len(copies[0]))
+        np.maximum.at(fraud, card[at], (label[at] == 1).astype(float))
+        days.append((cards, fraud[cards]))
     out = np.empty(len(copies))
     for r, copy in enumerate(copies):
         open_ = copy.copy()
@@ -72,6 +68,28 @@ def card_precision(
             open_[cards[(taken > 0) & (fraud > 0)]] = 0
         out[r] = np.mean(shares)
     return out
+
+
+def cards_by_day(day: NDArray, card: NDArray, score: NDArray) -> Iterator[tuple[NDArray[np.int64], NDArray]]:
+    """Of each day its payments' rows, and its cards by their highest score, the highest first; ties in the order of rows."""
+    for d in np.unique(day):
+        at = np.flatnonzero(day == d)
+        order = at[np.lexsort((at, -score[at]))]
+        cards, first = np.unique(card[order], return_index=True)  # first = the card's highest score that day
+        yield at, cards[np.argsort(first)]
+
+
+def resampled(values: Array, seed: int) -> Array:
+    """(1 + draws,): the mean of several seeds' or samples' values (S, 1 + draws), which are resampled, too, but for the first."""
+    pick = np.random.default_rng(seed).integers(0, len(values), (len(values), values.shape[1] - 1))
+    return np.concatenate([values[:, :1].mean(0), np.take_along_axis(values[:, 1:], pick, 0).mean(0)])
+
+
+def estimate(values: Array) -> Estimate:
+    """The figure (1 + draws,), and the interval of its resamples; those on which it is undefined are left out."""
+    drawn = values[1:][np.isfinite(values[1:])]
+    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
+    return Estimate(float(values[0]), float(low), float(high))
 
 
 def _steps(label: ArrayLike, score: ArrayLike, weight: ArrayLike | None) -> tuple[Array, Array, Array]:
@@ -158,9 +176,4 @@ class Panel:
         return np.stack([self.values(metric, np.asarray(s)) for s in several])  # (S, 1 + draws)
 
     def _estimate(self, values: Array) -> Estimate:
-        seeds = len(values)
-        pick = np.random.default_rng(self.seed + 1).integers(0, seeds, (seeds, values.shape[1] - 1))
-        drawn = np.take_along_axis(values[:, 1:], pick, 0).mean(0)
-        drawn = drawn[np.isfinite(drawn)]
-        low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
-        return Estimate(float(values[:, 0].mean()), float(low), float(high))
+        return estimate(resampled(values, self.seed + 1))

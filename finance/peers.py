@@ -22,8 +22,19 @@ from core.pretext import Views
 from core.train_config import TrainConfig
 from finance.pretext import Masks, Slices
 
+PEER = "ptls"
 SHORTEST = 20  # events of a card
 SLICE = 10  # events of the shortest slice
+
+
+def beside(sides: list[str]) -> list[str]:
+    """Our sides and pytorch-lifestream's; without it, with a line that says how to install it, where it is not there."""
+    from core import benchmark as peers
+
+    if peers.installed(PEER):
+        return [*sides, PEER]
+    peers.say("pytorch-lifestream is left out: it is not installed; `make peers` does that")
+    return sides
 
 
 def write(path: Path, ragged: Ragged, fields: tuple[Field, ...]) -> Path:

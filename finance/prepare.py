@@ -6,12 +6,11 @@ is what it gives of the prepared one.
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from ibis import ir
 
 from core.errors import UserError
 from core.files import whole
-from core.quarantine import csv_safe
+from core.quarantine import write_records
 from finance import faults
 from finance.engines import PLACE, Engine
 from finance.expressions import Habits, habits, is_text, matches, name, number, to_utc, wall
@@ -274,20 +273,18 @@ def _check_rows(row: Any) -> None:
 
 
 def _quarantine(engine: Engine, rows: ir.Table, kinds: list[tuple[str, str]], path: Path) -> dict[str, int]:
-    """Writes the rows that were set aside, as `core.quarantine.Quarantine.write` does, without holding them; counts by reason."""
+    """Writes the rows that were set aside, without holding them; counts by reason."""
     bad = rows.filter(rows.which >= 0)
     counts: Counter[str] = Counter()
-    with (
-        whole(path, "the list of bad records") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["where", "reason", "detail"])
+
+    def records() -> Iterator[tuple[str, str, str]]:
         for batch in engine.batches(bad.order_by("row").select("row", "which")):
             for row, which in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 reason, detail = kinds[which]
                 counts[reason] += 1
-                writer.writerow([f"row {row}", csv_safe(reason), csv_safe(detail)])
+                yield f"row {row}", reason, detail
+
+    write_records(path, records())
     if not counts:
         path.unlink()
     return dict(counts.most_common())

@@ -15,7 +15,8 @@ from core.statistics import Estimate
 from finance.drift import drift
 from finance.estimators import FraudScorer, TransactionEncoder
 from finance.explain import explain
-from finance.metrics import card_precision
+from finance.inputs import Encoded
+from finance.metrics import card_precision, cards_by_day
 from finance.study import Cards, Study
 
 Array = NDArray[np.float64]
@@ -108,20 +109,20 @@ def calibration_section(label: NDArray[np.int64], probability: Array) -> Section
     return Section("Calibration", text, ("said", "found", "payments"), made, svg(drawing))
 
 
-def drift_section(encoder: TransactionEncoder, study: Study, scorer: FraudScorer | None) -> Section:
+def drift_section(encoder: TransactionEncoder, encoded: Encoded, study: Study, scorer: FraudScorer | None) -> Section:
     """Whether the test days are like those before."""
-    found = drift(encoder, study.data, study.split.test, PAST, scorer)
+    found = drift(encoder, encoded, study.split.test, PAST, scorer)
     made = tuple((r.column, f"{r.psi:.3f}", f"{r.chance:.3f}", str(r.verdict)) for r in found.itertuples())
     text = f"Population stability of the test days against the {PAST} days before; what chance exceeds in one case of twenty beside it."
     return Section("Drift", text, ("column", "stability index", "chance", "verdict"), made)
 
 
-def reasons_section(scorer: FraudScorer, study: Study, cards: Cards, score: Array) -> Section:
+def reasons_section(scorer: FraudScorer, encoded: Encoded, study: Study, cards: Cards, score: Array) -> Section:
     """The oddest fields of the payments with the highest scores (of the tested rows), without places and names."""
     rows = np.flatnonzero(study.tested(cards))[np.argsort(-score, kind="stable")[:TOP]]
     chosen = np.zeros(len(study.data), bool)
     chosen[rows] = True
-    found = explain(scorer, study.data, chosen)
+    found = explain(scorer, encoded, chosen)
     codec = scorer.fitted()[0].codec_
     numbers = {codec.title(f.name) for f in codec.fields if f.kind == "numeric"} | {"hour", "weekday"}
     kinds = {0: "genuine", 1: "fraud"}
@@ -139,9 +140,6 @@ def reasons_section(scorer: FraudScorer, study: Study, cards: Cards, score: Arra
 def _looked_at(day: NDArray, card: NDArray, score: Array, k: int) -> NDArray[np.bool_]:
     """(N,) payments of the k cards with the highest scores of their day."""
     out = np.zeros(len(day), bool)
-    for d in np.unique(day):
-        rows = np.flatnonzero(day == d)
-        order = rows[np.lexsort((rows, -score[rows]))]
-        _, first = np.unique(card[order], return_index=True)
-        out[rows] = np.isin(card[rows], card[order][np.sort(first)[:k]])
+    for rows, cards in cards_by_day(day, card, score):
+        out[rows] = np.isin(card[rows], cards[:k])
     return out

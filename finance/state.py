@@ -118,8 +118,7 @@ class CardStates:
                 out[begin : begin + length] = getattr(card, kind)[row]
             fields[name] = out
         begun = np.array([card.count for card in known]) - kept
-        last = len(table) - 1 - np.unique(table.card[::-1], return_index=True)[1]
-        return Extended(names, Ragged(fields, offsets), begun, new, histories, table.time[last])
+        return Extended(names, Ragged(fields, offsets), begun, new, histories, table.time[table.last])
 
     def advance(self, extended: Extended, own: NDArray[np.float64] | None = None) -> None:
         """Remember a table's events.

@@ -56,7 +56,7 @@ class Study:
     @cached_property
     def handmade(self) -> Features:
         """The Handbook's and more."""
-        return handmade_features(self.data)
+        return handmade_features(self.data, self.features)
 
     def tested(self, cards: Cards) -> NDArray[np.bool_]:
         return self.rows.test if cards == "all" else self.rows.unknown

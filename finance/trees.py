@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,17 +43,36 @@ class Trees:
         Raises:
             UserError: LightGBM's library cannot be loaded.
         """
-        try:
-            from lightgbm import Dataset, train
-        except OSError as error:  # the wheel does not bring OpenMP
-            raise UserError(
-                f"LightGBM cannot be loaded: {error}", where="boosted trees", mend="install OpenMP (libgomp or libomp)"
-            ) from None
         frauds = int((label == 1).sum())
-        settings = {
-            "objective": "binary", "learning_rate": self.rate, "num_leaves": self.leaves,
-            "min_data_in_leaf": max(1, min(self.least, frauds * self.least // 50)), "feature_fraction": self.columns,
-            "bagging_fraction": self.rows, "bagging_freq": 1, "lambda_l2": self.penalty,
-            "seed": seed, "deterministic": True, "force_col_wise": True, "verbosity": -1,
-        }  # fmt: skip
-        return train(settings, Dataset(x, label, params={"verbosity": -1}), self.count)
+        return boosted(
+            x, label, self.count, objective="binary", learning_rate=self.rate, num_leaves=self.leaves,
+            min_data_in_leaf=max(1, min(self.least, frauds * self.least // 50)), feature_fraction=self.columns,
+            bagging_fraction=self.rows, bagging_freq=1, lambda_l2=self.penalty, seed=seed,
+        )  # fmt: skip
+
+    def odds(
+        self, x: NDArray[np.float64], label: NDArray[np.int64], test: NDArray[np.float64], seed: int = 0
+    ) -> NDArray[np.float64]:
+        """Log-odds (M,) of a table (M, F), by trees on (N, F) and labels (N,); as `fit`."""
+        return np.asarray(self.fit(x, label, seed).predict(test, raw_score=True))
+
+
+def boosted(x: NDArray[np.float64], y: NDArray, count: int, **settings: Any) -> Booster:
+    """So many trees of LightGBM on (N, F) and (N,), the same each time.
+
+    Args:
+        settings: LightGBM's own parameters, the objective among them.
+
+    Raises:
+        UserError: LightGBM's library cannot be loaded.
+    """
+    try:
+        from lightgbm import Dataset, train
+    except OSError as error:  # the wheel does not bring OpenMP
+        raise UserError(
+            f"LightGBM cannot be loaded: {error}", where="boosted trees", mend="install OpenMP (libgomp or libomp)"
+        ) from None
+    quiet = {"verbosity": -1}
+    return train(
+        {**settings, "deterministic": True, "force_col_wise": True, **quiet}, Dataset(x, y, params=quiet), count
+    )

@@ -38,9 +38,9 @@ class Learn:
 
         if self.label_days < 1:
             raise UserError("no day to learn from", where="--label-days", mend="give 1 or more")
-        classifier = FraudClassifier(TransactionEncoder.load(self.run_folder), self.label_days, seed=self.seed)
-        assert classifier.encoder is not None
-        table = load(self.data, self.schema, labels=True, view=classifier.encoder.recipe_.view)
+        encoder = TransactionEncoder.load(self.run_folder)
+        classifier = FraudClassifier(encoder, self.label_days, seed=self.seed)
+        table = load(self.data, self.schema, labels=True, view=encoder.recipe_.view)
         classifier.fit(table, until=None if self.until is None else day_of(self.until))
         found = classifier.trained_on_
         print(f"{found['rows']} payments, {found['frauds']} of them frauds")
@@ -80,15 +80,14 @@ class ChooseThreshold:
 
     def run(self) -> None:
         from core.errors import UserError
-        from finance.classifier import FraudClassifier
-        from finance.estimators import FraudScorer
+        from finance.classifier import judges
         from finance.thresholds import by_budget, by_cost
 
         if (self.per_day is None) == (self.alert_cost is None):
             raise UserError("by what shall it be chosen?", where="threshold", mend="give --per-day or --alert-cost")
-        scorer = FraudScorer.load(self.run_folder)
+        scorer, classifier = judges(self.run_folder, self.by)
         view = scorer.fitted()[0].recipe_.view
-        table = load(self.data, self.schema, labels=self.alert_cost is not None or self.by == "labels", view=view)
+        table = load(self.data, self.schema, labels=self.alert_cost is not None or classifier is not None, view=view)
         wanted = table.day >= day_of(self.since)
         if self.until is not None:
             wanted &= table.day < day_of(self.until)
@@ -96,8 +95,8 @@ class ChooseThreshold:
             wanted &= (table.label >= 0) & (table.day <= table.day.max() - table.schema.label_delay_days)
         if not wanted.any():
             raise UserError("no payment on those days", where="--since", mend="choose days inside the log")
-        if self.by == "labels":
-            score = FraudClassifier.load(self.run_folder).predict_proba(table, wanted)[wanted, 1]
+        if classifier is not None:
+            score = classifier.predict_proba(table, wanted)[wanted, 1]
         else:
             score = scorer.score_samples(table, wanted)[wanted]
         day, card = table.day[wanted], table.card[wanted]

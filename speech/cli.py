@@ -61,10 +61,7 @@ class Check:
 
         found = scan(self.data)
         print(found.summary())
-        for reason, count in found.quarantine.counts().items():
-            print(f"  {count} × {reason}")
-        if len(found.quarantine):
-            print(f"each with its reason: {found.quarantine.write(self.out / 'quarantine.csv')}")
+        found.quarantine.tell(self.out)
         return 0 if len(found) else 1
 
 
