@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from recsys.data import Columns, load
     from recsys.estimators import SessionRecommender
     from recsys.evaluation import evaluate
-    from recsys.sequences import LeaveOneOut, Sequences
+    from recsys.sequences import Sequences
+    from recsys.split import Examples, Split, leave_one_out
 
 _HOMES = {
     "SessionRecommender": "estimators",
@@ -31,20 +32,24 @@ _HOMES = {
     "load": "data",
     "evaluate": "evaluation",
     "Sequences": "sequences",
-    "LeaveOneOut": "sequences",
+    "Examples": "split",
+    "Split": "split",
+    "leave_one_out": "split",
     "Popularity": "baselines",
     "ItemKNN": "baselines",
     "SessionKNN": "baselines",
 }
 __all__ = [
     "Columns",
+    "Examples",
     "ItemKNN",
-    "LeaveOneOut",
     "Popularity",
     "Sequences",
     "SessionKNN",
     "SessionRecommender",
+    "Split",
     "evaluate",
+    "leave_one_out",
     "load",
 ]
 

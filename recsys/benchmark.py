@@ -22,10 +22,10 @@ from core.statistics import Estimate
 from recsys import methods_bench
 from recsys.data import Loaded, load
 from recsys.estimators import SessionRecommender
-from recsys.evaluation import MAIN, from_scratch, over_draws, paired, sparser, tuned_floors
+from recsys.evaluation import from_scratch, over_draws, paired, sparser, tuned_floors
 from recsys.presets import PRESETS, recipe
-from recsys.ranking import METRICS, Ranking, rank_all
-from recsys.sequences import LeaveOneOut
+from recsys.ranking import MAIN, METRICS, Ranking, rank_all
+from recsys.split import leave_one_out
 
 GOALS = {"beauty": 0.040}  # ndcg@10, ours, issue 1; S3-Rec's own figure is .0327
 # hr@10, ndcg@10 as printed in the picture `all_rank.PNG` of github.com/RUCAIBox/CIKM2020-S3Rec and in the README of
@@ -112,14 +112,14 @@ def quality(
 ) -> list[Row]:
     """All metrics of one trained model, the tuned floors, the untrained encoder, and the published figures."""
     loaded = load(data)
-    split = LeaveOneOut.of(loaded.sequences)
+    split = leave_one_out(loaded.sequences)
     model = trained(data, loaded, method, minutes, seed, device, out)
-    ours = rank_all(model, split.full, split.test)
+    ours = rank_all(model, split.test)
     rows = _rows(data, method, "ours", ours, goal=GOALS.get(data) if method == "next" else None)
     if not floors:
         return rows
-    simple = {name: rank_all(floor, split.full, split.test) for name, floor in tuned_floors(split).items()}
-    simple["untrained"] = rank_all(model.untrained(), split.full, split.test)
+    simple = {name: rank_all(floor, split.test) for name, floor in tuned_floors(split).items()}
+    simple["untrained"] = rank_all(model.untrained(), split.test)
     for name, ranking in simple.items():
         rows += _rows(data, name, "floor", ranking)
     best = max(simple, key=lambda name: simple[name].per_user(MAIN).mean())
@@ -135,19 +135,19 @@ def quality(
 def fewer_users(data: str, minutes: float, seed: int, device: str, out: Path) -> list[Row]:
     """One draw of users: the encoder and the floors trained on a tenth and three tenths of them, and on all."""
     loaded = load(data)
-    split = LeaveOneOut.of(loaded.sequences)
+    split = leave_one_out(loaded.sequences)
     model = trained(data, loaded, "next", minutes, seed, device, out)
     floors = tuned_floors(split)
-    whole = rank_all(model, split.full, split.test)
+    whole = rank_all(model, split.test)
     rows = _rows(data, "next, 100% of users", "ours", whole)
     for fraction in FRACTIONS:
         part = sparser(split, fraction, seed)
-        scratch = rank_all(from_scratch(model, part, fraction, seed, say), split.full, split.test)
+        scratch = rank_all(from_scratch(model, part, fraction, seed, say), split.test)
         rows += _rows(data, f"next, {fraction:.0%} of users", "ours", scratch)
         difference = over_draws((whole.per_user(MAIN) - scratch.per_user(MAIN))[None], seed)
         rows.append(row(data, f"next, 100% minus {fraction:.0%} of users", "ours", f"{MAIN} difference", difference))
         for name, floor in floors.items():
-            ranking = rank_all(replace(floor).fit(part), split.full, split.test)
+            ranking = rank_all(replace(floor).fit(part), split.test)
             rows += _rows(data, f"{name}, {fraction:.0%} of users", "floor", ranking)
     return rows
 
@@ -161,23 +161,22 @@ def smoke(device: str = "cpu", steps: int = 500) -> int:
 
     started = time.monotonic()
     loaded = load("beauty")
-    split = LeaveOneOut.of(loaded.sequences)
+    split = leave_one_out(loaded.sequences)
     model = SessionRecommender(steps=steps, device=device, hold_out=2, changes=("train.lr=0.004", "model.dropout=0.3"))
     model.fit_sequences(loaded.sequences, note=say, data=sha256(loaded.file))
     with TemporaryDirectory() as folder:
         model.save(Path(folder) / "run")
         again = SessionRecommender.load(Path(folder) / "run")
-    users = np.random.default_rng(0).permutation(len(split.test))[:4000]
-    history, target = split.full.select(users), split.test[users]
-    simple = {name: rank_all(floor, history, target) for name, floor in tuned_floors(split, users=500).items()}
-    simple["untrained"] = rank_all(model.untrained(), history, target)
+    asked = split.test.sample(4000, 0)
+    simple = {name: rank_all(floor, asked) for name, floor in tuned_floors(split, questions=500).items()}
+    simple["untrained"] = rank_all(model.untrained(), asked)
     found = {name: float(ranking.per_user(MAIN).mean()) for name, ranking in simple.items()}
-    ours = float(rank_all(again, history, target).per_user(MAIN).mean())
+    ours = float(rank_all(again, asked).per_user(MAIN).mean())
     say(
-        f"{MAIN} of {len(users)} users: ours {ours:.4f}, "
+        f"{MAIN} of {len(asked)} users: ours {ours:.4f}, "
         + ", ".join(f"{name} {value:.4f}" for name, value in found.items())
     )
-    few = again.recommend_sequences(history.select(np.arange(3)), k=5)
+    few = again.recommend_sequences(asked.history.select(np.arange(3)), k=5)
     wrong = [
         line
         for fine, line in (
@@ -199,6 +198,6 @@ def smoke(device: str = "cpu", steps: int = 500) -> int:
 
 def _rows(data: str, method: str, role: str, ranking: Ranking, goal: float | None = None) -> list[Row]:
     metrics = ranking.metrics()
-    coverage = Estimate(ranking.coverage, float("nan"), float("nan"))
-    rows = [row(data, method, role, name, metrics[name], goal=goal if name == MAIN else None) for name in METRICS]
+    coverage = Estimate(ranking.coverage(), float("nan"), float("nan"))
+    rows = [row(data, method, role, name, metrics[name], goal=goal if name == MAIN else None) for name in METRICS[:3]]
     return [*rows, row(data, method, role, "coverage@10", coverage)]

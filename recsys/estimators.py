@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -27,10 +27,11 @@ from recsys.data import Columns, Limits, check_catalogue, from_frame
 from recsys.encoders import build_encoder, build_heads
 from recsys.methods import RANKING, build
 from recsys.presets import Recipe, recipe
-from recsys.ranking import exclude
+from recsys.ranking import exclude, first_of
 from recsys.sequences import Sequences
+from recsys.split import without_last
 
-SEEN, DROPPED, EMPTY, SHORT = "", "unseen items dropped", "no known item: popularity", "catalogue exhausted"
+SEEN, DROPPED, EMPTY, SHORT = "", "unseen items dropped", "no known item: popularity", "nothing more to offer"
 
 
 class SessionRecommender(PretrainedEncoder):
@@ -211,6 +212,13 @@ class SessionRecommender(PretrainedEncoder):
                 result[rows] = self.encoder_.embed(given).float().cpu().numpy()
         return result
 
+    def item_vectors(self) -> NDArray[np.float32]:
+        """The vectors of the catalogue's items (items, dim), as the encoder reads and the head compares them."""
+        self._check_fitted()
+        table = self.encoder_.stem.embedding
+        assert isinstance(table, nn.Embedding)
+        return table.weight.detach()[FIRST:].float().cpu().numpy()
+
     def scores(self, history: Sequences) -> NDArray[np.float32]:
         """Log-probability (N, items) of each item coming next; a sequence without a known item gets popularity's.
 
@@ -234,27 +242,45 @@ class SessionRecommender(PretrainedEncoder):
             result[~empty] = found.cpu().numpy()
         return result
 
-    def recommend(self, X: pd.DataFrame, k: int = 10, *, repeat: bool = False) -> pd.DataFrame:
+    def recommend(
+        self,
+        X: pd.DataFrame,
+        k: int = 10,
+        *,
+        repeat: bool = False,
+        only: Iterable[object] | None = None,
+        without: Iterable[object] = (),
+    ) -> pd.DataFrame:
         """The `k` likeliest next items of every user in a table of interactions.
 
         Items that training never saw are dropped from the history; users without any known item get the most popular
-        ones. Both are said in `note`, and so is a catalogue that ends before `k`.
+        ones. Both are said in `note`, and so is an offer that ends before `k`.
 
         Args:
             X: user, item, time; see `recsys.data`.
             repeat: whether items of the history may be recommended again.
+            only: items that may be recommended, such as what is in stock; None: all.
+            without: items that may not.
 
         Returns:
             Rows `user, rank (from 1), item, score (log-probability), note`.
         """
-        return self.recommend_sequences(self.sequences(X), k, repeat=repeat)
+        return self.recommend_sequences(self.sequences(X), k, repeat=repeat, only=only, without=without)
 
     def recommend_sequences(
-        self, history: Sequences, k: int = 10, *, repeat: bool = False, batch: int = 512
+        self,
+        history: Sequences,
+        k: int = 10,
+        *,
+        repeat: bool = False,
+        only: Iterable[object] | None = None,
+        without: Iterable[object] = (),
+        batch: int = 512,
     ) -> pd.DataFrame:
         """As `recommend`, for sequences."""
         if k < 1:
             raise UserError(f"k is {k}", where="--k", mend="ask for 1 item or more")
+        barred = self._barred(only, without)
         unknown = np.bincount(history.rows()[history.items <= UNKNOWN], minlength=len(history))
         known = history.lengths - unknown
         parts = []
@@ -262,28 +288,92 @@ class SessionRecommender(PretrainedEncoder):
             rows = np.arange(start, min(start + batch, len(history)))
             part = history.select(rows)
             scores = self.scores(part)
+            scores[:, barred] = -np.inf
             if not repeat:
-                scores = exclude(scores, part)
-            top = np.argsort(-scores, axis=1, kind="stable")[:, :k]  # (B, k): equal scores in the catalogue's order
-            values = np.take_along_axis(scores, top, 1)
-            offered = np.isfinite(values)
-            user, place = np.nonzero(offered)
+                exclude(scores, part)
+            top = first_of(scores, k)  # (B, k)
+            user, place = np.nonzero(top >= 0)
             note = np.where(unknown[rows] > 0, DROPPED, SEEN)
             note = np.where(known[rows] == 0, EMPTY, note)
-            short = offered.sum(1) < k
+            short = (top >= 0).sum(1) < k
             note = np.where(short, [f"{n}; {SHORT}" if n else SHORT for n in note], note)
+            item = top[user, place]
             parts.append(
                 pd.DataFrame(
                     {
                         "user": part.keys[user],
                         "rank": place + 1,
-                        "item": self.catalogue_.decode(top[user, place] + FIRST),
-                        "score": values[user, place],
+                        "item": self.catalogue_.decode(item + FIRST),
+                        "score": scores[user, item],
                         "note": note[user],
                     }
                 )
             )
         return pd.concat(parts, ignore_index=True)
+
+    def similar(self, items: Sequence[object], k: int = 10) -> pd.DataFrame:
+        """The `k` items nearest to each of `items`, by cosine of their vectors.
+
+        Returns:
+            Rows `item, rank (from 1), similar, cosine`.
+
+        Raises:
+            UserError: an item that training never saw.
+        """
+        if k < 1:
+            raise UserError(f"k is {k}", where="--k", mend="ask for 1 item or more")
+        asked = self._numbers(items, "items")
+        vectors = self.item_vectors()
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        cosine = vectors[asked] @ vectors.T  # (N, items)
+        cosine[np.arange(len(asked)), asked] = -np.inf
+        top = first_of(cosine, k)
+        row, place = np.nonzero(top >= 0)
+        near = top[row, place]
+        return pd.DataFrame(
+            {
+                "item": self.catalogue_.decode(asked[row] + FIRST),
+                "rank": place + 1,
+                "similar": self.catalogue_.decode(near + FIRST),
+                "cosine": cosine[row, near],
+            }
+        )
+
+    def _numbers(self, items: Iterable[object], where: str) -> NDArray[np.int64]:
+        """Places of items in the catalogue, from 0; `UserError` for one that is not there."""
+        self._check_fitted()
+        names = [str(item) for item in items]
+        numbers = self.catalogue_.encode(np.array(names, dtype=object)) - FIRST
+        lost = [name for name, number in zip(names, numbers, strict=True) if number < 0]
+        if lost:
+            raise UserError(
+                f"{len(lost)} of {len(names)} items are not in the run's catalogue, such as {lost[0][:60]!r}", where=where,
+                mend="give items that training saw",
+            )  # fmt: skip
+        return numbers
+
+    def _barred(self, only: Iterable[object] | None, without: Iterable[object]) -> NDArray[np.bool_]:
+        """(items,) what may not be recommended; names that are not in the catalogue could not be anyway.
+
+        Raises:
+            UserError: nothing is left.
+        """
+        items = self.catalogue_.size - FIRST
+
+        def among(names: Iterable[object]) -> NDArray[np.bool_]:
+            number = self.catalogue_.encode(np.array([str(name) for name in names], dtype=object)) - FIRST
+            return np.bincount(number[number >= 0], minlength=items) > 0
+
+        barred = among(without)
+        if only is not None:
+            barred |= ~among(only)
+        if barred.all():
+            raise UserError(
+                "the filters leave no item of the run's catalogue",
+                where="filters",
+                mend="allow an item that training saw",
+            )
+        return barred
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
         """One row a user, in the order of `sequences(X)`: its vector, columns `e0 …`; NaN where no item is known."""
@@ -295,16 +385,6 @@ class SessionRecommender(PretrainedEncoder):
         return pd.DataFrame(
             hidden, columns=[f"e{i}" for i in range(hidden.shape[1])], index=pd.Index(history.keys, name="user")
         )
-
-
-def without_last(sequences: Sequences, count: int) -> Sequences:
-    """Sequences without their last `count` events, as leave-one-out trains: those of fewer than 3 events stay whole."""
-    if count not in (0, 2):
-        raise UserError(
-            f"--hold-out is {count}", where="pretrain", mend="use 2 (validation and test item) or 0 (production)"
-        )
-    spare = np.where(sequences.lengths >= 3, count, 0)
-    return sequences.window(sequences.offsets[:-1], sequences.offsets[1:] - spare)
 
 
 def popularity(sequences: Sequences) -> NDArray[np.int64]:

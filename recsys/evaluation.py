@@ -1,4 +1,4 @@
-"""The recommender's protocol: leave one out, every item ranked, floors tuned, three answers."""
+"""The recommender's protocol: every item ranked, floors tuned, three answers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.codec import FIRST
 from core.errors import UserError
 from core.evaluation import Answer, Evaluation, Section, answer, labels_saved
 from core.probes import label_subset
 from core.statistics import Estimate, mean_interval
 from recsys.baselines import ItemKNN, Popularity, SessionKNN
 from recsys.estimators import SessionRecommender
-from recsys.ranking import Ranking, Scorer, rank_all
-from recsys.sequences import LeaveOneOut, Sequences
+from recsys.ranking import MAIN, METRICS, Ranking, Scorer, rank_all
+from recsys.sections import sections
+from recsys.sequences import Sequences
+from recsys.split import Examples, Split
 
-MAIN = "ndcg@10"
 GRIDS: dict[str, list[Any]] = {
     "popularity": [Popularity()],
     "item_knn": [ItemKNN(shrink=s, half_life=h) for h in (0.3, 1.0, 3.0) for s in (0.0, 20.0)],
@@ -28,19 +28,18 @@ GRIDS: dict[str, list[Any]] = {
 Note = Callable[[str], None]
 
 
-def tuned_floors(split: LeaveOneOut, users: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Each floor with the settings that are best on the validation items of at most `users` users."""
-    rows = np.random.default_rng(seed).permutation(np.flatnonzero(split.validation >= FIRST))[:users]
-    if not len(rows):
+def tuned_floors(split: Split, questions: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Each floor with the settings that are best on at most so many of the validation questions."""
+    asked = split.validation.sample(questions, seed)
+    if not len(asked):
         raise UserError(
             "no validation item is in the run's catalogue",
             where="--data",
             mend="evaluate on data of the same catalogue",
         )
-    history, target = split.history.select(rows), split.validation[rows]
 
     def worth(floor: Any) -> float:
-        return float(rank_all(floor.fit(split.train), history, target).per_user(MAIN).mean())
+        return float(rank_all(floor.fit(split.train), asked, split.repeats).per_user(MAIN).mean())
 
     return {
         name: max((replace(floor) for floor in grid), key=worth) if len(grid) > 1 else grid[0].fit(split.train)
@@ -48,7 +47,7 @@ def tuned_floors(split: LeaveOneOut, users: int = 2000, seed: int = 0) -> dict[s
     }
 
 
-def sparser(split: LeaveOneOut, fraction: float, seed: int) -> Sequences:
+def sparser(split: Split, fraction: float, seed: int) -> Sequences:
     """The training sequences of a draw of `fraction` of the users; draws of one seed are nested."""
     rows = label_subset(np.zeros(len(split.train), dtype=np.int64), fraction, seed, least=10)
     return split.train.select(rows)
@@ -67,10 +66,16 @@ def from_scratch(
     return SessionRecommender(model.method, device=model.device).fit_sequences(train, note=note, chosen=chosen)
 
 
-def check_held_out(model: SessionRecommender, data: str) -> str:
+def check_held_out(model: SessionRecommender, data: str, split: Split) -> str:
     """A line on what training saw; `UserError` where it saw the answers."""
     same = bool(data) and data == model.data_
-    if same and model.hold_out_ != 2:
+    if split.held_out == 0:
+        return (
+            f"the {split.unit} before those that are asked"
+            if same
+            else "other data; whether they are earlier cannot be seen"
+        )
+    if same and model.hold_out_ != split.held_out:
         raise UserError(
             "the run was trained on all events of this data, the test items among them", where="--run",
             mend="pretrain with --hold-out 2, or evaluate on later data",
@@ -81,18 +86,19 @@ def check_held_out(model: SessionRecommender, data: str) -> str:
 
 
 def evaluate(
-    model: SessionRecommender, sequences: Sequences, *, data: str = "", fractions: Sequence[float] = (0.1,), draws: int = 3,
-    curve_users: int = 5000, seed: int = 0, note: Note = print,
+    model: SessionRecommender, split: Split, *, data: str = "", fractions: Sequence[float] = (0.1,), draws: int = 3,
+    questions: int = 5000, sampled: int = 0, seed: int = 0, note: Note = print,
 ) -> Evaluation:  # fmt: skip
-    """How well `model` ranks each user's last item among all items, beside the floors.
+    """How well `model` ranks the items that came next among all items, beside the floors.
 
     Args:
         model: a trained recommender.
-        sequences: over the model's catalogue (`load(..., catalogue=model.catalogue_)`).
-        data: digest of their file.
+        split: over the model's catalogue (`load(..., catalogue=model.catalogue_)`, then `leave_one_out`).
+        data: digest of the file that `split.train` is from.
         fractions: shares of the users that a model from scratch gets, besides all of them.
         draws: draws of users at each fraction.
-        curve_users: users on whom the curve over fractions is measured, at most.
+        questions: those by which the curve over fractions is measured, at most.
+        sampled: also rank among so many sampled items, in a section that says that this misleads; 0 does not.
 
     Raises:
         UserError: too few long sequences, a catalogue that shares nothing with the run's, or a run that saw the answers.
@@ -101,21 +107,16 @@ def evaluate(
         raise UserError(
             "the curve needs a fraction below 1 and a draw", where="--fractions", mend="use for example 0.1"
         )
-    seen = check_held_out(model, data)
-    split = LeaveOneOut.of(sequences)
-    unknown = split.test < FIRST
-    if unknown.all():
-        raise UserError(
-            "no test item is in the run's catalogue", where="--data", mend="evaluate on data of the same catalogue"
-        )
-    split = _rankable(split, ~unknown)
-    note(f"ranking {split.full.n_items} items for {len(split.test)} users")
+    seen = check_held_out(model, data, split)
+    split, unknown = split.rankable()
+    items = split.train.n_items
+    note(f"ranking {items} items for {len(split.test)} questions")
     floors = tuned_floors(split, seed=seed)
-    ours = rank_all(model, split.full, split.test)
-    rankings = {name: rank_all(floor, split.full, split.test) for name, floor in floors.items()}
-    rankings["untrained"] = rank_all(model.untrained(seed), split.full, split.test)
-    floor_metrics = {name: ranking.metrics(seed) for name, ranking in rankings.items()}
-    curve, scratch = user_curve(model, floors, split, ours, rankings, fractions, draws, curve_users, seed, note)
+    models: dict[str, Scorer] = {"ours": model, **floors, "untrained": model.untrained(seed)}
+    rankings = {name: rank_all(one, split.test, split.repeats) for name, one in models.items()}
+    ours = rankings.pop("ours")
+    floor_metrics = {name: ranking.metrics(METRICS, seed) for name, ranking in rankings.items()}
+    curve, scratch = user_curve(model, floors, split, ours, rankings, fractions, draws, questions, seed, note)
     best = max(rankings, key=lambda name: rankings[name].per_user(MAIN).mean())
     few = min(fractions)
     against = paired(ours, rankings[best])
@@ -124,74 +125,69 @@ def evaluate(
     return Evaluation(
         task="recommend each user's next item",
         protocol={
-            "split": "leave one out: last item test, the one before validation, the rest training; all items ranked, the user's history excluded",
-            "users": len(split.test), "items": split.full.n_items, "events": len(sequences.items),
+            "split": split.name, "questions": len(split.test), split.unit: len(np.unique(split.test.group)), "items": items,
+            f"training {split.unit}": len(split.train), "training events": len(split.train.items),
             "training saw": seen, "data sha256": data or "not from a file",
-            "test items unknown to the run (left out)": int(unknown.sum()),
+            "test items unknown to the run (left out)": unknown,
             "steps": model.steps_spent(), "training minutes": round(model.minutes_spent(), 2), "checkpoint": "last step",
             "history cut to": model.recipe_.model.length,
             "floors tuned on validation items": {n: _settings(f) for n, f in floors.items() if n != "popularity"},
-            "seeds": {"run": model.recipe_.train.seed, "draws of users": list(range(draws))},
-            "from scratch": "the same recipe on fewer users; its steps are max(fraction, min(0.2, 2 · fraction)) of the run's",
-            "curve measured on users": len(scratch.rows),
+            "seeds": {"run": model.recipe_.train.seed, f"draws of {split.unit}": list(range(draws))},
+            "from scratch": f"the same recipe on fewer {split.unit}; its steps are max(fraction, min(0.2, 2 · fraction)) of the run's",
+            "curve measured on questions": len(scratch.asked),
         },
         main=MAIN,
-        metrics=ours.metrics(seed),
+        metrics=ours.metrics(METRICS, seed),
         floors=floor_metrics,
         label_curve=curve,
         answers={
             "pretraining": answer(
                 pretraining,
-                f"{MAIN}, trained on all users' events minus trained on {few:.0%} of the users ({draws} draws); minus untrained: {untrained}",
+                f"{MAIN}, trained on all {split.unit} minus trained on {few:.0%} of them ({draws} draws); minus untrained: {untrained}",
             ),
-            "best_tool": answer(against, f"{MAIN} minus that of {best}, the best of the tuned floors; paired by user"),
-            "labels_saved": users_saved(curve, best, len(split.train), seed),
+            "best_tool": answer(against, f"{MAIN} minus that of {best}, the best of the tuned floors; paired by question"),
+            "labels_saved": users_saved(curve, best, len(split.train), split.unit, seed),
         },
-        sections=[_by_length(split, ours, rankings[best], best)],
+        unit=split.unit,
+        sections=[
+            *sections(model, split, ours, rankings, best, seed),
+            *([sampled_section(models, split, sampled, seed)] if sampled else []),
+        ],
     )  # fmt: skip
 
 
 class Scratch:
-    """What models from scratch reached: users measured, and per fraction (draws, users) of the main metric."""
+    """What models from scratch reached: the questions asked, and per fraction (draws, questions) of the main metric."""
 
-    def __init__(self, rows: NDArray[np.int64]) -> None:
-        self.rows = rows
+    def __init__(self, asked: Examples, rows: NDArray[np.int64]) -> None:
+        self.asked, self.rows = asked, rows
         self.values: dict[float, NDArray] = {}
 
 
 def user_curve(
-    model: SessionRecommender, floors: dict[str, Any], split: LeaveOneOut, ours: Ranking, rankings: dict[str, Ranking],
-    fractions: Sequence[float], draws: int, curve_users: int, seed: int, note: Note,
+    model: SessionRecommender, floors: dict[str, Any], split: Split, ours: Ranking, rankings: dict[str, Ranking],
+    fractions: Sequence[float], draws: int, questions: int, seed: int, note: Note,
 ) -> tuple[list[dict[str, Any]], Scratch]:  # fmt: skip
-    """Rows `{fraction, labels (users), arm, seed, metric, value}`: ours as it is, and everything else fitted on fewer users."""
-    rows = np.sort(np.random.default_rng(seed).permutation(len(split.test))[:curve_users])
-    history, target = split.full.select(rows), split.test[rows]
-    result, curve = Scratch(rows), []
+    """Rows `{fraction, labels (users or sessions), arm, seed, metric, value}`: ours as it is, all else fitted on fewer."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(split.test))[:questions])
+    result, curve = Scratch(split.test.select(rows), rows), []
 
-    def add(fraction: float, users: int, arm: str, draw: int, values: NDArray) -> None:
-        curve.append(
-            {
-                "fraction": fraction,
-                "labels": users,
-                "arm": arm,
-                "seed": draw,
-                "metric": MAIN,
-                "value": float(values.mean()),
-            }
-        )
+    def add(fraction: float, count: int, arm: str, draw: int, values: NDArray) -> None:
+        value = float(values.mean())
+        curve.append({"fraction": fraction, "labels": count, "arm": arm, "seed": draw, "metric": MAIN, "value": value})
 
     everyone = len(split.train)
     for draw in range(draws):
         for fraction in sorted(set(fractions) - {1.0}):
             part = sparser(split, fraction, draw)
-            note(f"from scratch on {len(part)} of {everyone} users, draw {draw}")
+            note(f"from scratch on {len(part)} of {everyone} {split.unit}, draw {draw}")
             twin = from_scratch(model, part, fraction, draw, lambda line: None)
             arms: dict[str, Scorer] = {
                 "scratch": twin,
                 **{name: replace(floor).fit(part) for name, floor in floors.items()},
             }
             for arm, scorer in arms.items():
-                values = rank_all(scorer, history, target).per_user(MAIN)
+                values = rank_all(scorer, result.asked, split.repeats).per_user(MAIN)
                 add(fraction, len(part), arm, draw, values)
                 if arm == "scratch":
                     result.values[fraction] = np.vstack([result.values[fraction], values]) if draw else values[None]
@@ -202,9 +198,23 @@ def user_curve(
     return curve, result
 
 
+def sampled_section(models: dict[str, Scorer], split: Split, count: int, seed: int) -> Section:
+    """The same models among `count` sampled items, for setting beside older papers."""
+    rankings = {
+        name: rank_all(one, split.test, split.repeats, sampled=count, seed=seed) for name, one in models.items()
+    }
+    return Section(
+        f"Sampled metrics: misleading (among {count} items drawn evenly)",
+        "For comparison with papers that sampled. They flatter every model and can order models wrongly (Krichene & Rendle 2020); the figures "
+        "above rank the whole catalogue.",
+        ("model", MAIN, "hr@10"),
+        tuple((name, str(one.interval(MAIN, seed)), str(one.interval("hr@10", seed))) for name, one in rankings.items()),
+    )  # fmt: skip
+
+
 def paired(ours: Ranking, other: Ranking) -> Estimate:
-    """Mean difference of the main metric, with a bootstrap over users."""
-    return mean_interval(ours.per_user(MAIN) - other.per_user(MAIN))
+    """Mean difference of the main metric, with a bootstrap over users or sessions."""
+    return mean_interval(ours.per_user(MAIN) - other.per_user(MAIN), ours.group)
 
 
 def over_draws(differences: NDArray[np.float64], seed: int = 0, resamples: int = 1000) -> Estimate:
@@ -218,7 +228,7 @@ def over_draws(differences: NDArray[np.float64], seed: int = 0, resamples: int =
     return Estimate(float(differences.mean()), float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5)))
 
 
-def users_saved(curve: list[dict[str, Any]], floor: str, everyone: int, seed: int = 0) -> Answer:
+def users_saved(curve: list[dict[str, Any]], floor: str, everyone: int, unit: str = "users", seed: int = 0) -> Answer:
     """All users ÷ the users whose events bring the encoder to what the best floor makes of all of them.
 
     Guessing the next item is both the pretext and the job, so there are no labels to save; what can be saved is users.
@@ -227,51 +237,20 @@ def users_saved(curve: list[dict[str, Any]], floor: str, everyone: int, seed: in
     if floor == "untrained" or not whole:
         return Answer("not measured", Estimate(np.nan, np.nan, np.nan), "no floor beats chance")
     needed = labels_saved(
-        [*whole, *(row for row in curve if row["arm"] == "scratch")], MAIN, "floor", "scratch", what="users", seed=seed
+        [*whole, *(row for row in curve if row["arm"] == "scratch")], MAIN, "floor", "scratch", what=unit, seed=seed
     )
     share, low, high = needed.estimate.value, needed.estimate.low, needed.estimate.high
     ours = float(np.mean([row["value"] for row in curve if row["arm"] == "scratch" and row["labels"] == everyone]))
     if ours < float(np.mean([row["value"] for row in whole])):
         return Answer(
-            "none: the encoder needs more users than there are",
+            f"none: the encoder needs more {unit} than there are",
             Estimate(np.nan, np.nan, np.nan),
-            f"{MAIN}, against {floor} on all {everyone} users",
+            f"{MAIN}, against {floor} on all {everyone} {unit}",
         )
     least = "at least " if share <= min(row["fraction"] for row in curve) * 1.0001 else ""
-    detail = f"the encoder needs {share:.0%} of the users for the {MAIN} that {floor} reaches with all {everyone}"
-    return Answer(f"{least}{1 / share:.1f}× the users", Estimate(1 / share, 1 / high, 1 / low), detail)
-
-
-def _rankable(split: LeaveOneOut, keep: NDArray) -> LeaveOneOut:
-    """The split with only the users `keep` to rank; training stays whole."""
-    if keep.all():
-        return split
-    rows = np.flatnonzero(keep)
-    return replace(
-        split, history=split.history.select(rows), full=split.full.select(rows),
-        validation=split.validation[rows], test=split.test[rows],
-    )  # fmt: skip
+    detail = f"the encoder needs {share:.0%} of the {unit} for the {MAIN} that {floor} reaches with all {everyone}"
+    return Answer(f"{least}{1 / share:.1f}× the {unit}", Estimate(1 / share, 1 / high, 1 / low), detail)
 
 
 def _settings(floor: Any) -> dict[str, Any]:
     return {key: getattr(floor, key) for key in ("neighbours", "shrink", "half_life", "idf") if hasattr(floor, key)}
-
-
-def _by_length(split: LeaveOneOut, ours: Ranking, other: Ranking, name: str) -> Section:
-    """Where the encoder is better than the best floor: by length of the history."""
-    rows = []
-    lengths = split.full.lengths
-    for low, high in ((1, 4), (5, 9), (10, 10**9)):
-        inside = (lengths >= low) & (lengths <= high)
-        if inside.sum() >= 2:
-            a, b = ours.per_user(MAIN)[inside], other.per_user(MAIN)[inside]
-            label = f"{low} to {high}" if high < 10**9 else f"{low} or more"
-            rows.append(
-                (label, int(inside.sum()), str(mean_interval(a)), str(mean_interval(b)), str(mean_interval(a - b)))
-            )
-    return Section(
-        f"{MAIN} by length of the history",
-        "Differences are paired by user. Coverage is the share of the catalogue that stands in anyone's first ten.",
-        ("events", "users", "encoder", name, "difference"),
-        tuple(rows),
-    )

@@ -21,7 +21,7 @@ from core.proof import Exam, examine
 from recsys.data import Loaded, load
 from recsys.estimators import SessionRecommender
 from recsys.presets import PRESETS, recipe
-from recsys.sequences import LeaveOneOut
+from recsys.split import leave_one_out
 
 STEPS = 600  # about a minute of one core, each method, data set and seed; steps, so that a busy machine changes nothing
 LONGER = {"replaced": 6000, "denoise": 2400}  # whose steps are cheap, and say little of any one item
@@ -77,8 +77,8 @@ def proof(name: str, data: str, loaded: Loaded, minutes: float | None, steps: in
     """Train without the last two items of each user, then examine; half of the users teach the probes, the others are asked."""
     from core.codec import FIRST
 
-    split = LeaveOneOut.of(loaded.sequences)
-    label = kinds(loaded)[split.validation - FIRST]
+    split = leave_one_out(loaded.sequences)
+    label = kinds(loaded)[split.validation.target - FIRST]
     draw = np.random.default_rng(seed)
     rows = draw.permutation(np.flatnonzero(label >= 0))[:USERS]
     half = np.arange(len(rows)) < len(rows) // 2
@@ -86,6 +86,6 @@ def proof(name: str, data: str, loaded: Loaded, minutes: float | None, steps: in
     with one_thread():
         model = SessionRecommender(name, minutes, steps, seed, hold_out=2)
         model.fit_sequences(loaded.sequences, note=lambda line: None)
-        history = split.history.select(rows)
+        history = split.validation.history.select(rows)
         trained, untrained = model.hidden(history), model.untrained(seed).hidden(history)
     return examine(data, name, trained, untrained, exam, seed=seed, note=f"{model.steps_spent()} steps")

@@ -1,8 +1,8 @@
-"""Ranking the whole catalogue: ranks, and the metrics made of them. Never sampled (Krichene & Rendle 2020)."""
+"""Ranking the whole catalogue: ranks, and the metrics made of them. Sampled on request alone (Krichene & Rendle 2020)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from core.codec import FIRST
 from core.statistics import Estimate, mean_interval
 from recsys.sequences import Sequences
+from recsys.split import Examples
 
-METRICS = ("ndcg@10", "hr@10", "mrr@10")
+MAIN = "ndcg@10"
+METRICS = (MAIN, "hr@10", "mrr@10", "recall@20", "mrr@20")
 
 
 class Scorer(Protocol):
@@ -25,35 +27,56 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Ranking:
-    """How one model ranked each user's target.
+    """How one model ranked each question's answer.
 
     Attributes:
-        ranks: (M,) from 0, over all items that the user's history does not hold.
-        coverage: share of the catalogue that stands in some user's first ten.
+        ranks: (M,) from 0, over all items that may be the answer.
+        first: (M, K) numbers of the items ranked first, from 0, best first; -1 where fewer may be the answer.
+        items: in the catalogue.
+        group: (M,) user or session of each question.
     """
 
     ranks: NDArray[np.float64]
-    coverage: float
+    first: NDArray[np.int32]
+    items: int
+    group: NDArray[np.int64]
 
     def per_user(self, metric: str) -> NDArray[np.float64]:
-        """(M,) values of `hr@K`, `ndcg@K` or `mrr@K`."""
+        """(M,) values of `hr@K`, `recall@K`, `ndcg@K`, `mrr@K` or `map@K`."""
         return per_user(self.ranks, metric)
 
-    def metrics(self, seed: int = 0) -> dict[str, Estimate]:
-        """Means with an interval from a bootstrap over users; the coverage has no such interval and gets none."""
-        found = {name: mean_interval(self.per_user(name), seed=seed) for name in METRICS}
-        return {**found, "coverage@10": Estimate(self.coverage, float("nan"), float("nan"))}
+    def interval(self, metric: str, seed: int = 0) -> Estimate:
+        """The mean over questions, with a bootstrap over users or sessions."""
+        return mean_interval(self.per_user(metric), self.group, seed=seed)
+
+    def coverage(self, k: int = 10) -> float:
+        """Share of the catalogue that stands in some question's first `k`."""
+        shown = self.first[:, :k]
+        return len(np.unique(shown[shown >= 0])) / self.items
+
+    def metrics(self, names: Sequence[str] = METRICS, seed: int = 0) -> dict[str, Estimate]:
+        """Means with intervals; the coverage has no such interval and gets none."""
+        found = {name: self.interval(name, seed) for name in names}
+        return {**found, "coverage@10": Estimate(self.coverage(), float("nan"), float("nan"))}
+
+
+_FORMULAS: dict[str, Callable[[NDArray], NDArray]] = {
+    "hr": np.ones_like,
+    "recall": np.ones_like,
+    "ndcg": lambda rank: 1 / np.log2(rank + 2),
+    "mrr": lambda rank: 1 / (rank + 1),
+    "map": lambda rank: 1 / (rank + 1),
+}
 
 
 def per_user(ranks: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
-    """One relevant item a user, so: hit = 1 where rank < K; ndcg = 1 / log2(rank + 2); mrr = 1 / (rank + 1); else 0."""
+    """The metric of each question, from ranks (M,) from 0.
+
+    There is one right answer, so where rank < K: hr and recall are 1, ndcg is 1 / log2(rank + 2), mrr and map are
+    1 / (rank + 1); elsewhere all are 0.
+    """
     kind, _, cut = metric.partition("@")
-    formulas: dict[str, Callable[[NDArray], NDArray]] = {
-        "hr": np.ones_like,
-        "ndcg": lambda rank: 1 / np.log2(rank + 2),
-        "mrr": lambda rank: 1 / (rank + 1),
-    }
-    return np.where(ranks < int(cut), formulas[kind](ranks), 0.0)
+    return np.where(ranks < int(cut), _FORMULAS[kind](ranks), 0.0)
 
 
 def ranks_of(scores: NDArray, target: NDArray) -> NDArray[np.float64]:
@@ -83,18 +106,55 @@ def exclude(scores: NDArray, history: Sequences) -> NDArray:
     return scores
 
 
-def rank_all(model: Scorer, history: Sequences, target: NDArray[np.int64], batch: int = 512) -> Ranking:
-    """Rank every item for every user, in blocks of `batch` users; a target that the history holds is never offered,
-    so it ranks last."""
-    ranks = np.empty(len(history))
-    seen = np.zeros(history.n_items, dtype=bool)
-    order = np.argsort(history.lengths, kind="stable")  # users of like length together: sequence models pad less
+def among(scores: NDArray, target: NDArray, count: int, generators: Sequence[np.random.Generator]) -> NDArray:
+    """Leave, in place, each row's target and `count` of its other offered items; the rest are set to `-inf`."""
+    for row, generator in enumerate(generators):
+        offered = np.flatnonzero(np.isfinite(scores[row]))
+        drawn = generator.permutation(offered[offered != target[row]])[:count]
+        keep = np.append(drawn, target[row])
+        left = scores[row, keep]
+        scores[row] = -np.inf
+        scores[row, keep] = left
+    return scores
+
+
+def first_of(scores: NDArray, k: int) -> NDArray[np.int32]:
+    """Columns of each row's `k` highest scores (M, k), best first, equal ones in the columns' order; -1 where it is `-inf`."""
+    k = min(k, scores.shape[1])
+    top = np.sort(np.argpartition(scores, -k, axis=1)[:, -k:], axis=1)
+    values = np.take_along_axis(scores, top, 1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.where(
+        np.isfinite(np.take_along_axis(values, order, 1)), np.take_along_axis(top, order, 1), -1
+    ).astype(np.int32)  # fmt: skip
+
+
+def rank_all(
+    model: Scorer, asked: Examples, repeats: bool = False, *, batch: int = 512, first: int = 20, sampled: int = 0, seed: int = 0
+) -> Ranking:  # fmt: skip
+    """Rank every item for every question, in blocks of `batch`.
+
+    Args:
+        repeats: whether items of the history may be the answer; if not, a target that the history holds ranks last.
+        first: items of each question to keep.
+        sampled: rank the answer among so many items drawn evenly, as older papers did. Such figures are flattering, and can
+            order models wrongly (Krichene & Rendle 2020): only for setting beside theirs.
+        seed: of what is drawn.
+    """
+    items = asked.history.n_items
+    ranks = np.empty(len(asked))
+    kept = np.empty((len(asked), min(first, items)), dtype=np.int32)
+    order = np.argsort(
+        asked.history.lengths, kind="stable"
+    )  # histories of like length together: sequence models pad less
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
-        part = history.select(rows)
-        scores = exclude(np.array(model.scores(part), dtype=np.float32), part)
-        ranks[rows] = ranks_of(scores, target[rows] - FIRST)
-        top = np.argpartition(scores, -min(10, scores.shape[1]), axis=1)[:, -10:]
-        offered = np.isfinite(np.take_along_axis(scores, top, 1))
-        seen[top[offered]] = True
-    return Ranking(ranks, float(seen.mean()))
+        part = asked.history.select(rows)
+        scores = np.array(model.scores(part), dtype=np.float32)
+        if not repeats:
+            exclude(scores, part)
+        if sampled:
+            among(scores, asked.target[rows] - FIRST, sampled, [np.random.default_rng([seed, row]) for row in rows])
+        ranks[rows] = ranks_of(scores, asked.target[rows] - FIRST)
+        kept[rows] = first_of(scores, first)
+    return Ranking(ranks, kept, items, asked.group)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from core.codec import FIRST, UNKNOWN, Categories
-from core.errors import UserError
 
 if TYPE_CHECKING:  # core.batches needs torch, which floors and checks do not
     from core.batches import Ragged
@@ -99,42 +98,3 @@ class Sequences:
         from core.batches import Ragged
 
         return Ragged({"item": self.items}, self.offsets)
-
-
-@dataclass(frozen=True)
-class LeaveOneOut:
-    """Each user's last event is the test target, the one before it the validation target, the rest is for training.
-
-    Users with fewer than 3 events stay in training whole and are not evaluated: they have no item to spare.
-
-    Attributes:
-        train: all users' events for training.
-        history: per evaluated user, for validation: its training events.
-        full: per evaluated user, for the test: its training events and the validation item.
-        validation, test: (M,) target ids.
-    """
-
-    train: Sequences
-    history: Sequences
-    full: Sequences
-    validation: NDArray[np.int64]
-    test: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, sequences: Sequences) -> LeaveOneOut:
-        """Split; `UserError` where fewer than 2 users have 3 events."""
-        rows = np.flatnonzero(sequences.lengths >= 3)
-        if len(rows) < 2:
-            raise UserError(
-                f"{len(rows)} sequences have 3 or more events", where="leave-one-out",
-                mend="give longer sequences: one item is kept for validation, one for the test",
-            )  # fmt: skip
-        starts, ends = sequences.offsets[:-1], sequences.offsets[1:]
-        spare = np.where(sequences.lengths >= 3, 2, 0)
-        return cls(
-            train=sequences.window(starts, ends - spare),
-            history=sequences.window(starts[rows], ends[rows] - 2, sequences.keys[rows]),
-            full=sequences.window(starts[rows], ends[rows] - 1, sequences.keys[rows]),
-            validation=sequences.items[ends[rows] - 2],
-            test=sequences.items[ends[rows] - 1],
-        )

@@ -58,6 +58,21 @@ def test_recommend_and_embed_write_tables_that_join_to_the_data(made, tmp_path):
     assert vectors.loc["b"].notna().all()
 
 
+def test_similar_and_filters_read_lists_of_items(made, tmp_path, capsys):
+    one, other = sorted(pd.read_csv(made / "data" / "interactions.csv")["item_id"].unique())[:2]
+    (tmp_path / "stock.txt").write_text(f"{one}\n\n {other} \n", encoding="utf-8")
+    given = ("--run", made / "run", "--out", tmp_path / "s.csv")
+    assert call("similar", *given, "--file", tmp_path / "stock.txt", "--k", 3) == 0
+    assert pd.read_csv(tmp_path / "s.csv")["item"].tolist() == [one] * 3 + [other] * 3
+    assert call("recommend", *given, "--data", made / "data", "--only", tmp_path / "stock.txt", "--repeat") == 0
+    assert set(pd.read_csv(tmp_path / "s.csv")["item"]) == {one, other}
+    assert call("similar", *given) == 2
+    assert "no item is given" in capsys.readouterr().err
+    (tmp_path / "stock.txt").write_text("\n")
+    assert call("recommend", *given, "--data", made / "data", "--without", tmp_path / "stock.txt") == 2
+    assert "names no item" in capsys.readouterr().err
+
+
 def test_check_counts_and_writes_quarantine(tmp_path, capsys):
     table = pd.DataFrame({"user": [1, 1, None], "item": ["a", "b", "c"], "time": [1, -5, 3]})
     table.to_csv(tmp_path / "log.csv", index=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from recsys.data import from_frame
 from recsys.estimators import SessionRecommender
 from recsys.evaluation import check_held_out, evaluate, over_draws, sparser, tuned_floors, users_saved
 from recsys.ranking import rank_all
-from recsys.sequences import LeaveOneOut
+from recsys.split import Examples, leave_one_out
 from recsys.synthetic import World, generate
 
 SEQUENCES = from_frame(generate(World(users=400, intents=4, stages=6, items=3), 0)).sequences
+SPLIT = leave_one_out(SEQUENCES)
 FAST = ("train.lr=0.01", "batch_size=64", "model.dropout=0.1")
 
 
@@ -26,7 +28,7 @@ def model() -> SessionRecommender:
 
 @pytest.fixture(scope="module")
 def result(model):
-    return evaluate(model, SEQUENCES, data="abc", draws=3, note=lambda line: None)
+    return evaluate(model, SPLIT, data="abc", draws=3, note=lambda line: None)
 
 
 def test_the_planted_order_is_found_and_floors_stand_beside(result):
@@ -47,13 +49,13 @@ def test_every_arm_stands_at_every_fraction_of_users_and_draw(result):
 def test_what_is_written_holds_no_user(result, tmp_path):
     result.write(tmp_path)
     written = json.loads((tmp_path / "evaluation.json").read_text())
-    assert written["protocol"]["users"] == len(LeaveOneOut.of(SEQUENCES).test)
+    assert written["protocol"]["users"] == len(SPLIT.test)
     assert written["answers"]["labels_saved"]["verdict"]
     assert "<script" not in (tmp_path / "report.html").read_text()
 
 
 def test_an_untrained_encoder_is_not_said_to_help(model):
-    found = evaluate(model.untrained(), SEQUENCES, draws=1, note=lambda line: None)
+    found = evaluate(model.untrained(), SPLIT, draws=1, note=lambda line: None)
     assert found.answers["pretraining"].verdict != "helps"
     assert found.answers["best_tool"].verdict == "hurts"
     assert found.answers["labels_saved"].verdict.startswith("none")
@@ -62,39 +64,37 @@ def test_an_untrained_encoder_is_not_said_to_help(model):
 def test_a_run_that_saw_the_test_items_is_refused(model):
     seen = SessionRecommender(steps=2, hold_out=0).fit_sequences(SEQUENCES, data="abc")
     with pytest.raises(UserError, match="test items among them"):
-        evaluate(seen, SEQUENCES, data="abc")
-    assert "other data" in check_held_out(seen, "def")
-    assert "without each user's last two" in check_held_out(model, "abc")
+        evaluate(seen, SPLIT, data="abc")
+    assert "other data" in check_held_out(seen, "def", SPLIT)
+    assert "without each user's last two" in check_held_out(model, "abc", SPLIT)
 
 
 def test_floors_are_tuned_without_the_test_items():
     """Other test items, the same settings: the last event of a user decides nothing."""
-    split = LeaveOneOut.of(SEQUENCES)
-    shuffled = np.random.default_rng(0).permutation(split.test)
-    other = LeaveOneOut(split.train, split.history, split.full, split.validation, shuffled)
-    for name, floor in tuned_floors(split).items():
+    shuffled = np.random.default_rng(0).permutation(SPLIT.test.target)
+    other = replace(SPLIT, test=Examples.of(SPLIT.test.history, shuffled))
+    for name, floor in tuned_floors(SPLIT).items():
         again = tuned_floors(other)[name]
-        assert np.array_equal(floor.scores(split.full), again.scores(split.full))
+        assert np.array_equal(floor.scores(SPLIT.test.history), again.scores(SPLIT.test.history))
 
 
 def test_unknown_test_items_are_left_out_and_counted(model):
     table = generate(World(users=400, intents=4, stages=6, items=3), 0)
     table.loc[table.groupby("user_id").tail(1).index[:50], "item_id"] = "new-in-the-shop"
     sequences = from_frame(table, catalogue=model.catalogue_).sequences
-    found = evaluate(model, sequences, draws=1, note=lambda line: None)
+    found = evaluate(model, leave_one_out(sequences), draws=1, note=lambda line: None)
     assert found.protocol["test items unknown to the run (left out)"] == 50
-    assert found.protocol["users"] == len(LeaveOneOut.of(SEQUENCES).test) - 50
+    assert found.protocol["users"] == len(SPLIT.test) - 50
     foreign = from_frame(table.assign(item_id="x" + table["item_id"]), catalogue=model.catalogue_).sequences
     with pytest.raises(UserError, match="no test item is in the run's catalogue"):
-        evaluate(model, foreign)
+        evaluate(model, leave_one_out(foreign))
 
 
 def test_draws_of_users_are_nested_and_seeded():
-    split = LeaveOneOut.of(SEQUENCES)
-    small, large = (set(sparser(split, fraction, 0).keys) for fraction in (0.1, 0.3))
+    small, large = (set(sparser(SPLIT, fraction, 0).keys) for fraction in (0.1, 0.3))
     assert small < large
     assert len(small) == 40
-    assert small != set(sparser(split, 0.1, 1).keys)
+    assert small != set(sparser(SPLIT, 0.1, 1).keys)
 
 
 def test_the_interval_over_draws_is_wider_where_draws_disagree():
@@ -127,7 +127,4 @@ def test_users_saved_reads_the_curve():
 
 
 def test_the_same_model_gives_the_same_ranks_twice(model):
-    split = LeaveOneOut.of(SEQUENCES)
-    assert np.array_equal(
-        rank_all(model, split.full, split.test).ranks, rank_all(model, split.full, split.test, 37).ranks
-    )
+    assert np.array_equal(rank_all(model, SPLIT.test).ranks, rank_all(model, SPLIT.test, batch=37).ranks)

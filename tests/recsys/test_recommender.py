@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
+from core.codec import FIRST
 from core.errors import UserError
 from recsys import SessionRecommender
 from recsys.data import from_frame
-from recsys.estimators import DROPPED, EMPTY, SHORT, without_last
+from recsys.estimators import DROPPED, EMPTY, SHORT
 from recsys.ranking import rank_all
-from recsys.sequences import LeaveOneOut, Sequences
+from recsys.sequences import Sequences
+from recsys.split import leave_one_out, without_last
 from recsys.synthetic import World, generate
 
 TABLE = generate(World(users=150, intents=3, stages=4, items=3), 0)
@@ -150,18 +152,18 @@ def test_training_never_sees_what_is_held_out():
 
 def test_hold_out_takes_two_or_none():
     sequences = from_frame(TABLE).sequences
-    assert len(without_last(sequences, 2).items) == len(LeaveOneOut.of(sequences).train.items)
+    assert len(without_last(sequences, 2).items) == len(leave_one_out(sequences).train.items)
     with pytest.raises(UserError, match="hold-out"):
         without_last(sequences, 1)
 
 
 def test_bert4rec_learns_too():
     sequences = from_frame(TABLE).sequences
-    split = LeaveOneOut.of(sequences)
+    split = leave_one_out(sequences)
     found = SessionRecommender(
         "bert4rec", steps=120, hold_out=2, changes=("train.lr=0.01", "batch_size=64", "model.depth=1")
     ).fit_sequences(sequences)
-    ours, untrained = (rank_all(m, split.full, split.test).per_user("ndcg@10") for m in (found, found.untrained()))
+    ours, untrained = (rank_all(m, split.test).per_user("ndcg@10") for m in (found, found.untrained()))
     assert ours.mean() > untrained.mean() + 0.1
 
 
@@ -194,3 +196,32 @@ def test_unknown_methods_and_settings_end_in_one_line():
         SessionRecommender(steps=1, minutes=1.0).fit(TABLE)
     with pytest.raises(UserError, match="not fitted"):
         SessionRecommender().recommend(TABLE)
+
+
+def test_similar_items_are_those_of_the_nearest_vectors(model):
+    items = model.catalogue_.decode([FIRST, FIRST + 5])
+    found = model.similar(items, k=4)
+    assert found["item"].tolist() == [items[0]] * 4 + [items[1]] * 4
+    assert found["rank"].tolist() == [1, 2, 3, 4] * 2
+    assert not (found["item"] == found["similar"]).any()
+    vectors = model.item_vectors()
+    cosine = vectors @ vectors[5] / np.linalg.norm(vectors, axis=1) / np.linalg.norm(vectors[5])
+    best = np.argsort(-np.delete(cosine, 5))[0]
+    assert found["similar"].iloc[4] == np.delete(model.catalogue_.decode(np.arange(len(vectors)) + FIRST), 5)[best]
+    with pytest.raises(UserError, match="not in the run's catalogue, such as 'never'"):
+        model.similar(["never"])
+
+
+def test_filters_leave_only_what_is_allowed(model):
+    allowed = list(model.catalogue_.values[:6])
+    table = session(*model.catalogue_.values[6:9])
+    found = model.recommend(table, k=4, only=allowed, without=allowed[:1])
+    assert set(found["item"]) <= set(allowed[1:]) and len(found) == 4
+    few = model.recommend(table, k=10, only=[*allowed[:2], "never seen"])
+    assert set(few["item"]) == set(allowed[:2]) and (few["note"] == SHORT).all()
+    everything = model.recommend(table, k=4)
+    assert (
+        model.recommend(table, k=4, without=everything["item"].iloc[:1])["item"].iloc[0] == everything["item"].iloc[1]
+    )
+    with pytest.raises(UserError, match="leave no item"):
+        model.recommend(table, only=["never seen"])

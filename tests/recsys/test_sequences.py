@@ -1,13 +1,11 @@
-"""Sequences and the leave-one-out split."""
+"""Sequences."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from core.codec import FIRST, UNKNOWN, Categories
-from core.errors import UserError
-from recsys.sequences import LeaveOneOut, Sequences
+from recsys.sequences import Sequences
 
 
 def sequences(*lists: list[int], items: int = 9) -> Sequences:
@@ -17,21 +15,6 @@ def sequences(*lists: list[int], items: int = 9) -> Sequences:
 
 def as_lists(given: Sequences) -> list[list[int]]:
     return [list(part - FIRST) for part in np.split(given.items, given.offsets[1:-1])]
-
-
-def test_the_last_item_is_the_test_and_the_one_before_the_validation():
-    split = LeaveOneOut.of(sequences([0, 1, 2, 3, 4], [5, 6], [7, 8, 0]))
-    assert as_lists(split.train) == [[0, 1, 2], [5, 6], [7]]
-    assert as_lists(split.history) == [[0, 1, 2], [7]]
-    assert as_lists(split.full) == [[0, 1, 2, 3], [7, 8]]
-    assert list(split.validation - FIRST) == [3, 8]
-    assert list(split.test - FIRST) == [4, 0]
-    assert list(split.full.keys) == ["0", "2"]
-
-
-def test_too_few_long_sequences_end_in_one_line():
-    with pytest.raises(UserError, match="1 sequences have 3 or more"):
-        LeaveOneOut.of(sequences([0, 1, 2], [3, 4]))
 
 
 def test_select_last_and_known_take_what_they_say():
