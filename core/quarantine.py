@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,11 +45,24 @@ class Quarantine:
 
     def write(self, path: Path) -> Path:
         """Write `where,reason,detail` rows as CSV, safe to open in a spreadsheet."""
-        with (
-            whole(path, "the list of bad records") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(["where", "reason", "detail"])
-            writer.writerows([[csv_safe(cell) for cell in record] for record in self.records])
+        write_records(path, self.records)
         return path
+
+
+def write_records(path: Path, records: Iterable[tuple[str, str, str]]) -> dict[str, int]:
+    """Write `where,reason,detail` rows as CSV, safe to open in a spreadsheet, without holding them.
+
+    Returns:
+        Records by reason, most frequent first.
+    """
+    counts: Counter[str] = Counter()
+    with (
+        whole(path, "the list of bad records") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(["where", "reason", "detail"])
+        for record in records:
+            counts[record[1]] += 1
+            writer.writerow([csv_safe(cell) for cell in record])
+    return dict(counts.most_common())
