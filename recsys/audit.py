@@ -140,8 +140,8 @@ def between(a: str, b: str, paths: dict[str, Path], found: dict[str, Survey]) ->
     if found[a].events and found[b].events and found[a].last >= found[b].first:
         leaks.append(f"{a} has events at or after the first of {b}")
     small, large = sorted((a, b), key=lambda name: found[name].sequences)
-    few = pa.chunked_array([batch["user_id"] for batch in _batches(paths[small])], pa.string())
-    both = sum(pc.sum(pc.is_in(batch["user_id"], value_set=few)).as_py() or 0 for batch in _batches(paths[large]))
+    few = pa.chunked_array(list(_keys(paths[small])), pa.string())
+    both = sum(pc.sum(pc.is_in(keys, value_set=few)).as_py() or 0 for keys in _keys(paths[large]))
     if both:
         leaks.append(f"{both} sequences stand in {a} and in {b}")
     window = max(found[a].first, found[b].first), min(found[a].last, found[b].last)
@@ -165,6 +165,11 @@ def _rows(path: Path, window: tuple[int, int]) -> set[tuple[str, str, int]]:
             zip(users, batch["items"].flatten().take(pa.array(inside)).to_pylist(), times[inside].tolist(), strict=True)
         )
     return rows
+
+
+def _keys(path: Path) -> Iterator[pa.Array]:
+    """Names of the sequences, a million at a time."""
+    yield from (batch["user_id"] for batch in pq.ParquetFile(path).iter_batches(1_000_000, columns=["user_id"]))
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:

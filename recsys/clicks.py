@@ -25,10 +25,11 @@ from recsys.data import ITEMS, TIMES, USERS, Columns, find, named
 SECOND = 1_000_000  # microseconds
 EVENTS = ("event", "event_type", "action", "behavior", "type")
 FAULTS = (
-    "unreadable line", "missing user", "missing item", "fraction as user", "fraction as item", "missing time", "unreadable time",
+    "unreadable line", "fraction as user", "fraction as item", "missing user", "missing item", "missing time", "unreadable time",
     "negative time", "time in another unit", "absurd time", "duplicate row", "over-long session",
 )  # fmt: skip
-OTHER_UNIT, ABSURD, TWICE, OVER_LONG = (FAULTS.index(f) for f in ("time in another unit", "absurd time", *FAULTS[-2:]))
+_CODES = {fault: code for code, fault in enumerate(FAULTS)}
+TWICE, OVER_LONG = _CODES["duplicate row"], _CODES["over-long session"]
 _BLANK = "[ \t\r\n]*"
 _NO_ID = f"^{_BLANK}(nan|[+]?infinity|-infinity|[+]?inf|-inf|null|none|<na>)?{_BLANK}"  # as recsys.data, lower case
 _NO_TIME = f"^{_BLANK}(nan|null|none|<na>)?{_BLANK}"
@@ -121,7 +122,7 @@ def readable(parts: list[Path]) -> list[Path]:
 
 
 def clocked(raw: ir.Table, log: Log) -> ir.Table:
-    """Of each row of the kept types its `row` (from 1), `user`, `item`, `at` and `unit`, and the first `fault` that the row alone tells.
+    """Of each row of the kept types its `row` (from 1), `user` and `item` as text, `at` and `unit`, and a first `fault`.
 
     It is to be kept before more is made of it: expressions are text to an engine, and would be repeated wherever they are used.
     """
@@ -137,11 +138,13 @@ def clocked(raw: ir.Table, log: Log) -> ir.Table:
         time = moment(raw[log.columns["time"]])
     else:
         time = Moment(raw["tacit n"] * SECOND, ibis.literal(0, "int64"), ibis.literal(True))
-    checks = [
-        raw["tacit ragged row"], user.isnull() & ~no_user, item.isnull() & ~no_item, no_user, no_item,
-        ~time.given, time.unit.isnull(), time.at < 0,
-    ]  # fmt: skip
-    fault = ibis.cases(*((mask.fill_null(False), i) for i, mask in enumerate(checks)), else_=ibis.null("int64"))
+    checks = {
+        "unreadable line": raw["tacit ragged row"], "fraction as user": no_user, "fraction as item": no_item,
+        "missing time": ~time.given, "unreadable time": time.unit.isnull(), "negative time": time.at < 0,
+    }  # fmt: skip
+    fault = ibis.cases(
+        *((mask.fill_null(False), _CODES[why]) for why, mask in checks.items()), else_=ibis.null("int64")
+    )
     return raw.select(
         raw["tacit n"].name("row"), user.name("user"), item.name("item"), time.at.name("at"), time.unit.name("unit"),
         fault.cast("int64").name("fault"),
@@ -150,52 +153,81 @@ def clocked(raw: ir.Table, log: Log) -> ir.Table:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a log is like as a whole: rows of the kept types and unreadable ones, the unit of most times, whether they are dates, and
-    which columns of ids a table with gaps wrote."""
+    """What a log is like as a whole: rows of the kept types and unreadable ones, the unit of most times, whether they are dates."""
 
     rows: int
     unreadable: int
     unit: int
     dates: bool
-    decimal: tuple[str, ...]
 
 
 def seen(rows: ir.Table, log: Log) -> Seen:
     """Counted in the engine over what `clocked` gave."""
     sound = (rows.at >= 0).fill_null(False)
     counts = {f"u{u}": (sound & (rows.unit == u)).sum() for u in range(len(UNITS))}
-    counts["unreadable"] = (rows.fault == FAULTS.index("unreadable line")).sum()
+    counts["unreadable"] = (rows.fault == _CODES["unreadable line"]).sum()
     counts["old"] = (sound & (rows.unit == 0) & (rows.at < int(CLOCK * SECOND))).sum()
-    kinds = {c: log.types.field(log.columns[c]).type for c in ("user", "item")}
-    texts = [c for c, kind in kinds.items() if not (pa.types.is_integer(kind) or pa.types.is_floating(kind))]
-    for column in texts:
-        counts[f"{column} given"] = rows[column].notnull().sum()
-        counts[f"{column} decimal"] = matches(rows[column], _DECIMAL).sum()
     found = rows.aggregate(rows=rows.count(), **counts).to_pyarrow().to_pylist()[0]
     found = {key: int(value or 0) for key, value in found.items()}
     units = [found[f"u{u}"] for u in range(len(UNITS))]
     unit = units.index(max(units))
     dates = "time" in log.columns and not (unit == 0 and 2 * found["old"] > units[0])
-    decimal = tuple(c for c in texts if found[f"{c} given"] == found[f"{c} decimal"] > 0)
-    return Seen(found["rows"], found["unreadable"], unit, dates, decimal)
+    return Seen(found["rows"], found["unreadable"], unit, dates)
 
 
-def judged(rows: ir.Table, habits: Seen) -> ir.Table:
-    """What `clocked` gave, with the faults that only the whole log tells, and one spelling of ids that are whole numbers."""
-    checks: list[tuple[Any, Any]] = [(rows.fault.notnull(), rows.fault), (rows.unit != habits.unit, OTHER_UNIT)]
+def texts(rows: ir.Table, role: str, log: Log) -> ir.Table:
+    """The different ids of a role as `text`, those that mean a missing one left out: what is costly is asked once of each."""
+    found = rows.filter(rows[role].notnull()).select(rows[role].name("text")).distinct()
+    return found.filter(~matches(found.text.lower(), _NO_ID)) if _is_text(log, role) else found
+
+
+def vocabulary(found: ir.Table, role: str, log: Log) -> ir.Table:
+    """Of what `texts` gave the `name` that each has, and the name's `code`, in their order from 0.
+
+    Where all ids of a column are whole numbers that a table with gaps wrote as 3.0, they are named 3.
+    """
+    name: Any = found.text
+    if _is_text(log, role):
+        counts = found.aggregate(all=found.count(), decimal=matches(found.text, _DECIMAL).sum())
+        counted = counts.to_pyarrow().to_pylist()[0]
+        if counted["all"] and counted["all"] == counted["decimal"]:
+            name = found.text.re_extract("^(-?[0-9]+)", 1)
+    named = found.mutate(name=name)
+    return named.mutate(code=ibis.dense_rank().over(ibis.window(order_by="name")).cast("int64"))
+
+
+def judged(rows: ir.Table, users: ir.Table, items: ir.Table, habits: Seen) -> ir.Table:
+    """What `clocked` gave with ids as codes, and with the faults that only the whole log tells."""
+    users, items = (
+        table.select(**{f"{role} text": table.text, f"{role} code": table.code})
+        for role, table in (("user", users), ("item", items))
+    )
+    rows = rows.left_join(users, rows.user == users["user text"]).select(*rows.columns, "user code")
+    rows = rows.left_join(items, rows.item == items["item text"]).select(*rows.columns, "item code")
+    user, item = rows["user code"], rows["item code"]
+    checks: list[tuple[Any, Any]] = [
+        (rows.fault <= _CODES["fraction as item"], rows.fault),
+        (user.isnull(), _CODES["missing user"]),
+        (item.isnull(), _CODES["missing item"]),
+        (rows.fault.notnull(), rows.fault),
+        (rows.unit != habits.unit, _CODES["time in another unit"]),
+    ]
     if habits.dates:
-        checks.append(((rows.at < int(EARLIEST * SECOND)) | (rows.at > int(LATEST * SECOND)), ABSURD))
+        absurd = (rows.at < int(EARLIEST * SECOND)) | (rows.at > int(LATEST * SECOND))
+        checks.append((absurd, _CODES["absurd time"]))
     fault = ibis.cases(*checks, else_=ibis.null("int64")).cast("int64")
-    plain = {c: rows[c].re_extract("^(-?[0-9]+)", 1) if c in habits.decimal else rows[c] for c in ("user", "item")}
-    return rows.select("row", "at", fault=fault, **plain)
+    return rows.select("row", user.name("user"), item.name("item"), "at", fault.name("fault"))
+
+
+def _is_text(log: Log, role: str) -> bool:
+    kind = log.types.field(log.columns[role]).type
+    return not (pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def identity(column: Any) -> tuple[Any, Any]:
     """Ids as text, null where missing, so that 3 and 3.0 read the same; and where a number is no id."""
     value, wrong = name(column)
-    if column.type().is_string():
-        value = matches(value.lower(), _NO_ID).ifelse(ibis.null("string"), value)
-    elif column.type().is_floating():
+    if column.type().is_floating():
         wrong &= column.abs() < float("1e308")  # infinity is missing, as recsys.data has it
     return value, wrong
 

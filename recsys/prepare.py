@@ -29,7 +29,7 @@ from core.lines import as_parquet
 from core.quarantine import write_records
 from recsys.attributes import described
 from recsys.audit import audit
-from recsys.clicks import FAULTS, OVER_LONG, SECOND, TWICE, Log, clocked, judged, readable, seen
+from recsys.clicks import FAULTS, OVER_LONG, SECOND, TWICE, Log, clocked, judged, readable, seen, texts, vocabulary
 from recsys.data import Limits
 from recsys.kcore import core, remove, size, without
 from recsys.parting import ACROSS, Split, parted, split_times
@@ -212,7 +212,11 @@ class _Run:
                 f"no row is of type {', '.join(self.log.kept)}", where=f"column {self.log.columns.get('event', '')}",
                 mend="name a type that occurs with --keep",
             )  # fmt: skip
-        rows = judged(rows, habits)
+        self.users, self.items = (
+            self.keep(vocabulary(self.keep(texts(rows, role, self.log), f"{role}.texts"), role, self.log), role)
+            for role in ("user", "item")
+        )
+        rows = self.keep(judged(rows, self.users, self.items, habits), "judged")
         self.bad.append(rows.filter(rows.fault.notnull()).select("row", "fault"))
         good = rows.filter(rows.fault.isnull()).select("row", "user", "item", "at")
         twice = good.group_by("user", "item", "at").aggregate(first=good.row.min(), times=good.count())
@@ -310,15 +314,13 @@ class _Run:
                     f"of {across + held} sequences that end in validation or test, {across} began before it",
                     where="--split time", mend="cut users into sessions with --gap 30, or give --split leave-one-out",
                 )  # fmt: skip
-        items = events.select("item").distinct()
-        items = self.keep(items.mutate(code=ibis.row_number().over(ibis.window(order_by="item"))), "items")
-        batches = list(self.engine.batches(items.order_by("code").select("item")))
-        names = pa.chunked_array([b.column(0).cast(pa.string()) for b in batches], pa.string()).combine_chunks()
-        joined = events.inner_join(
-            known.filter(known.part != ACROSS).select("user", "number", "sid", "part"), ["user", "number"]
+        names = self.items.select("code", "name").distinct().order_by("code").select("name")
+        batches = [batch.column(0).cast(pa.string()) for batch in self.engine.batches(names)]
+        inside = known.filter(known.part != ACROSS).select("user", "number", "sid", "part")
+        joined = (
+            events.inner_join(inside, ["user", "number"]).rename(code="item").select("sid", "part", "code", "at", "row")
         )
-        joined = joined.inner_join(items, "item").select("sid", "part", "code", "at", "row")
-        return self.keep(joined, "coded"), known, names
+        return self.keep(joined, "coded"), known, pa.chunked_array(batches, pa.string()).combine_chunks()
 
     def parts(
         self, events: ir.Table, sessions: ir.Table, names: pa.Array
@@ -359,14 +361,22 @@ class _Run:
 
     def write(self, name: str, events: ir.Table, sessions: ir.Table, names: pa.Array) -> dict[str, int]:
         self.note(f"writing {name}")
-        joined = events.inner_join(sessions.select("sid", "user", "number"), "sid").order_by(["sid", "at", "row"])
-        path = self.scratch / f"ordered.{name}.parquet"
-        self.engine.keep(joined.select("sid", "user", "number", "code", "at"), path)
-        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-        batches = (batch for file in files for batch in pq.ParquetFile(file).iter_batches(BATCH))
-        counts = write_part(self.folder / f"{name}.parquet", batches, names, self.recipe.gap is not None)
+        ordered = events.order_by(["sid", "at", "row"]).select("sid", "code", "at")
+        people = self.users.select("code", "name").distinct()
+        keys = sessions.semi_join(events.select("sid").distinct(), "sid").inner_join(
+            people, sessions.user == people.code
+        )
+        keys = keys.order_by("sid").select("sid", "name", "number")
+        streams = (self.streamed(ordered, f"events.{name}"), self.streamed(keys, f"keys.{name}"))
+        return write_part(self.folder / f"{name}.parquet", *streams, names, self.recipe.gap is not None)
+
+    def streamed(self, ordered: ir.Table, name: str) -> Iterator[pa.RecordBatch]:
+        """Rows in their order, from where the engine keeps them: they need not fit into memory."""
+        path = self.scratch / f"{name}.parquet"
+        self.engine.keep(ordered, path)
+        for file in sorted(path.glob("*.parquet")) if path.is_dir() else [path]:
+            yield from pq.ParquetFile(file).iter_batches(BATCH)
         remove(path)
-        return counts
 
     def cure(self, rounds: list[Any]) -> str:
         if self.stages[f"sessions with fewer than {self.recipe.min_length} events"] == self.stages["sessions"]:

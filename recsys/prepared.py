@@ -136,26 +136,53 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def write_part(path: Path, events: Iterable[pa.RecordBatch], names: pa.Array, cut: bool) -> dict[str, int]:
+def write_part(
+    path: Path, events: Iterable[pa.RecordBatch], keys: Iterable[pa.RecordBatch], names: pa.Array, cut: bool
+) -> dict[str, int]:
     """Write a part from its events, without holding them.
 
     Args:
-        events: by session, in order: `sid` and `code`, whole numbers, `user`, `number` of the session, `at` in microseconds.
+        events: by session, in order: `sid` and `code`, whole numbers, and `at` in microseconds.
+        keys: of each of these sessions, in the same order, `sid`, the user's `name`, and the `number` of the session.
         names: text of each code.
-        cut: users were cut into sessions, so that `user` alone names none.
+        cut: users were cut into sessions, so that the user alone names none.
 
     Returns:
         Counts of sequences, events and items.
     """
     sequences = total = 0
     known = np.zeros(len(names), dtype=bool)
+    owners = _Reel(keys)
     with pq.ParquetWriter(path, SCHEMA) as writer:
         for batch in _whole_sessions(events):
-            table = _packed(batch, names, cut)
+            sid = batch["sid"].to_numpy()
+            first = np.concatenate([[0], np.flatnonzero(np.diff(sid)) + 1])
+            owner = owners.take(len(first))
+            if not np.array_equal(owner["sid"].to_numpy(), sid[first]):
+                raise AssertionError("sessions and their users are out of step")
+            table = _packed(batch, first, owner, names, cut)
             sequences, total = sequences + len(table), total + len(batch)
             known[batch["code"].to_numpy()] = True
             writer.write_table(table)
     return {"sequences": sequences, "events": total, "items": int(known.sum())}
+
+
+class _Reel:
+    """Batches read a number of rows at a time."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
+        self.batches = iter(batches)
+        self.rest: list[pa.RecordBatch] = []
+
+    def take(self, count: int) -> pa.Table:
+        taken, wanted = [], count
+        while wanted > 0:
+            batch = self.rest.pop() if self.rest else next(self.batches)
+            taken.append(batch.slice(0, wanted))
+            if len(batch) > wanted:
+                self.rest.append(batch.slice(wanted))
+            wanted -= len(taken[-1])
+        return pa.Table.from_batches(taken).combine_chunks()
 
 
 def _whole_sessions(events: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -175,17 +202,15 @@ def _whole_sessions(events: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield rest.combine_chunks()
 
 
-def _packed(events: pa.Table, names: pa.Array, cut: bool) -> pa.Table:
-    """Events of whole sessions as one row a session."""
-    sid, at = events["sid"].to_numpy(), events["at"].to_numpy()
-    first = np.concatenate([[0], np.flatnonzero(np.diff(sid)) + 1])
-    ends = np.append(first[1:], len(sid))
-    offsets = pa.array(np.append(first, len(sid)).astype(np.int32))
-    user = events["user"].combine_chunks().take(pa.array(first)).cast(pa.string())
+def _packed(events: pa.Table, first: NDArray[np.int64], owner: pa.Table, names: pa.Array, cut: bool) -> pa.Table:
+    """Events of whole sessions, which begin at `first`, as one row a session."""
+    at = events["at"].to_numpy()
+    ends = np.append(first[1:], len(at))
+    offsets = pa.array(np.append(first, len(at)).astype(np.int32))
+    user = owner["name"].combine_chunks().cast(pa.string())
     key = user
     if cut:
-        number = events["number"].combine_chunks().take(pa.array(first)).cast(pa.string())
-        key = pc.binary_join_element_wise(user, number, "/")
+        key = pc.binary_join_element_wise(user, owner["number"].combine_chunks().cast(pa.string()), "/")
     items = names.take(pa.array(events["code"].to_numpy()))
     lists = (pa.ListArray.from_arrays(offsets, values) for values in (items, pa.array(at)))
     return pa.table([key, user, *lists, pa.array(at[first]), pa.array(at[ends - 1])], schema=SCHEMA)
