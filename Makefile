@@ -27,7 +27,7 @@ test-spark: $(READY)  # installs the extra `spark`; needs Java 17 or newer
 	else \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,spark]'; \
 	fi
-	$(BIN)/python -m pytest -m "spark" tests/finance
+	$(BIN)/python -m pytest -m "spark" tests/finance tests/recsys
 
 smoke: $(READY)  # every domain on real data, about a minute each; needs TACIT_DATA
 	@test -d "$(TACIT_DATA)" || { echo "smoke: TACIT_DATA names no folder ('$(TACIT_DATA)')" >&2; exit 2; }

@@ -45,7 +45,8 @@ class Quarantine:
 
     def write(self, path: Path) -> Path:
         """Write `where,reason,detail` rows as CSV, safe to open in a spreadsheet."""
-        return write_records(path, self.records)
+        write_records(path, self.records)
+        return path
 
     def tell(self, folder: Path) -> None:
         """Print each reason with its count, and where the list of records, `quarantine.csv` in a folder, was written."""
@@ -55,13 +56,20 @@ class Quarantine:
             print(f"each with its reason: {self.write(folder / 'quarantine.csv')}")
 
 
-def write_records(path: Path, records: Iterable[tuple[str, str, str]]) -> Path:
-    """As `Quarantine.write`, of records that need not be held: where, reason, detail."""
+def write_records(path: Path, records: Iterable[tuple[str, str, str]]) -> dict[str, int]:
+    """Write `where,reason,detail` rows as CSV, safe to open in a spreadsheet, without holding them.
+
+    Returns:
+        Records by reason, most frequent first.
+    """
+    counts: Counter[str] = Counter()
     with (
         whole(path, "the list of bad records") as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
         writer.writerow(["where", "reason", "detail"])
-        writer.writerows([csv_safe(cell) for cell in record] for record in records)
-    return path
+        for record in records:
+            counts[record[1]] += 1
+            writer.writerow([csv_safe(cell) for cell in record])
+    return dict(counts.most_common())

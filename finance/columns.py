@@ -1,4 +1,4 @@
-"""A raw column of a pandas table, whatever its type, as names, numbers or seconds. finance.expressions says the same to an engine."""
+"""A raw column of a pandas table, whatever its type, as names, numbers or seconds. core.expressions says the same to an engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from finance.faults import FAR, NUMBER, WHOLE
+from core.patterns import FAR, NUMBER, WHOLE
 from finance.zones import to_utc
 
 Mask = NDArray[np.bool_]

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from core.datasets import sha256
 from core.errors import UserError
+from core.files import unreadable
+from core.lines import RAGGED, ROW, columns_of, lines
 from core.quarantine import Quarantine
 from finance import faults
 from finance.columns import Mask, is_text, moments, names, number
-from finance.lines import RAGGED, ROW, columns_of, lines
 from finance.schema import Schema, View
-from finance.source import KNOWN, Source, bad_row_numbers, find, source, unreadable
+from finance.source import KNOWN, Source, bad_row_numbers, find, source
 from finance.zones import DAY
 
 __all__ = ["DAY", "KNOWN", "Schema", "Transactions", "examine", "find", "read", "validate"]

@@ -15,10 +15,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
 
+from core.files import unreadable
+from core.lines import RAGGED, header, lines
 from finance.columns import moments, number
-from finance.lines import RAGGED, lines
 from finance.schema import REQUIRED, SINGLE, Schema, toml_value
-from finance.source import header, kind_of, unreadable
+from finance.source import kind_of
 
 ROWS = 50_000  # the first rows, from which all is guessed
 FEW = 1000  # values that a category may have

@@ -16,14 +16,3 @@ NO_LABEL_TIME = "label time is unreadable"
 EARLY_LABEL = "label time is before the transaction"
 REPEATED = "id occurs twice; the first is kept"
 CROWDED = "entity has more than {limit} transactions"
-
-WHOLE = 2**53  # from here on a float no longer holds every whole number
-FAR = 4e10  # seconds, the year 3237: more is milliseconds, or rubbish
-
-# Patterns mean the same to Python, RE2 and Java: no backslash, no word classes. They are compared with the whole text, since
-# `$` lets a line's end through in some.
-NUMBER = "^ *[+-]?([0-9]{1,40}[.]?[0-9]{0,40}|[.][0-9]{1,40})([eE][+-]?[0-9]{1,2})? *"
-ISO = (
-    "^ *([0-9]{4}-[0-9]{2}-[0-9]{2}"
-    "([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)? ?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)?)?) *"
-)

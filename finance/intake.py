@@ -90,7 +90,7 @@ class Prepare:
         from contextlib import closing
         from tempfile import TemporaryDirectory
 
-        from finance.engines import DuckDB, Engine, Spark
+        from core.engines import DuckDB, Engine, Spark
         from finance.prepare import check_place, prepare
         from finance.source import find, source
 

@@ -12,8 +12,8 @@ import pandas as pd
 
 from core.codec import as_text, is_missing
 from core.errors import UserError
+from core.patterns import FAR
 from finance.columns import moments, number
-from finance.faults import FAR
 from finance.schema import Schema
 
 PLAIN = (str, bool, int, float, np.generic, datetime.date, type(None), type(pd.NA), type(pd.NaT))

@@ -1,6 +1,6 @@
 """Logs larger than memory: raw table -> validated, typed parquet, sorted by entity, time and row, with its schema and quarantine.
 
-Written once in ibis expressions; finance.engines says where they are computed. What `finance.data.validate` gives of the same file
+Written once in ibis expressions; core.engines says where they are computed. What `finance.data.validate` gives of the same file
 is what it gives of the prepared one.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,14 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis import ir
 
+from core.engines import PLACE, Engine
 from core.errors import UserError
+from core.expressions import Habits, habits, is_text, matches, name, number, to_utc, wall
 from core.files import whole
+from core.lines import RAGGED, ROW, as_parquet, check_case
+from core.patterns import ISO
 from core.quarantine import write_records
 from finance import faults
-from finance.engines import PLACE, Engine
-from finance.expressions import Habits, habits, is_text, matches, name, number, to_utc, wall
-from finance.faults import ISO
-from finance.lines import RAGGED, ROW, columns_of, lines
 from finance.schema import Schema
 from finance.source import Source, bad_row_numbers
 from finance.zones import by_day, offsets
@@ -74,16 +73,15 @@ def prepare(
         UserError: the place holds a raw table, the file cannot be read to its end, no row is usable, or the place cannot be written.
     """
     check_place(found, out)
-    folded = [c.lower() for c in found.types.names]
-    twice = [c for c in found.types.names if folded.count(c.lower()) > 1]
-    if twice:
-        raise UserError(f"columns {twice} differ in case alone", where=found.path, mend="rename one of them")
+    check_case(found.types.names, found.path)
     now = int(time.time()) if now is None else now
     scratch = out / f".prepare.{os.getpid()}"
     scratch.mkdir(parents=True, exist_ok=True)
     try:
         note("reading")
-        raw = engine.table([_typeless(found, scratch / "raw.parquet")] if found.csv else found.parts)
+        raw = engine.table(
+            [as_parquet(found.path, found.schema.columns(), scratch / "raw.parquet")] if found.csv else found.parts
+        )
         if found.schema.row:
             _check_rows(raw[found.schema.row])
         seen = {c: habits(raw, c) for c in _times(found.schema)}
@@ -243,15 +241,6 @@ def prepared_schema(found: Source) -> Schema:
     return replace(found.schema, file=TABLE, row=row, zone="")
 
 
-def _typeless(found: Source, out: Path) -> Path:
-    """A csv's lines as parquet, in which an engine can begin anywhere."""
-    columns = found.schema.columns()
-    with pq.ParquetWriter(out, columns_of(columns)) as writer:
-        for batch in lines(found.path, columns):
-            writer.write_batch(batch)
-    return out
-
-
 def _columns(schema: Schema) -> list[str]:
     """The columns that are kept: the entity first, the row number aside."""
     return [c for c in schema.columns() if c != schema.row]
@@ -275,19 +264,16 @@ def _check_rows(row: Any) -> None:
 def _quarantine(engine: Engine, rows: ir.Table, kinds: list[tuple[str, str]], path: Path) -> dict[str, int]:
     """Writes the rows that were set aside, without holding them; counts by reason."""
     bad = rows.filter(rows.which >= 0)
-    counts: Counter[str] = Counter()
 
     def records() -> Iterator[tuple[str, str, str]]:
         for batch in engine.batches(bad.order_by("row").select("row", "which")):
             for row, which in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                reason, detail = kinds[which]
-                counts[reason] += 1
-                yield f"row {row}", reason, detail
+                yield f"row {row}", *kinds[which]
 
-    write_records(path, records())
+    counts = write_records(path, records())
     if not counts:
         path.unlink()
-    return dict(counts.most_common())
+    return counts
 
 
 def _replace(made: Path, out: Path) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from core.datasets import Known, locate
 from core.errors import UserError
+from core.lines import header
 from finance.schema import FROM_LABELS, SINGLE, Schema
 
 KNOWN = {
@@ -137,41 +136,6 @@ def source(data: str | Path, schema: str | Path | Schema | None = None, *, label
                 mend=f"make it {' or '.join(allowed)}",
             )  # fmt: skip
     return Source(path, found, name, types)
-
-
-def header(path: Path) -> pa.Schema:
-    """Names and types of a table's columns; raises UserError where the file cannot be read or two columns have one name."""
-    locate(path)
-    if path.suffix not in (".csv", ".parquet"):
-        raise UserError(
-            f"cannot read '{path.suffix or path.name}' files", where=path, mend="give a csv or a parquet file"
-        )
-    first = path
-    if path.is_dir():
-        parts = sorted(path.glob("*.parquet"))
-        if not parts:
-            raise UserError("the folder holds no parquet file", where=path, mend="give a folder of part files")
-        first = parts[0]
-    try:
-        if path.suffix == ".parquet":
-            types = pq.read_schema(first)
-        else:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                types = pa.schema([(name, pa.string()) for name in next(csv.reader(file, strict=True), [])])
-    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
-        raise unreadable(path, error) from None
-    for name in types.names:
-        if types.names.count(name) > 1:
-            raise UserError(f"two columns are called '{name}'", where=path, mend="rename one of them")
-    return types
-
-
-def unreadable(path: Path, error: Exception) -> UserError:
-    """The line for a file that a reader refuses; the readers raise a dozen kinds, the user needs one."""
-    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return UserError(
-        "the file cannot be read", where=path, mend=f"check that it is a whole {path.suffix[1:]} file: {reason}"
-    )
 
 
 def bad_row_numbers(column: str) -> UserError:

@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-DAY = 86_400  # seconds
+from core.patterns import DAY
+
 LAST = 130 * 366 * DAY  # about the year 2100; later times keep that offset
 
 

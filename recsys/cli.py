@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,45 +11,12 @@ import tyro
 
 from core.cli import main as run_commands
 from core.verbs import export_of
+from recsys.arguments import Table, say
+from recsys.intake import Prepare
 
 if TYPE_CHECKING:
-    from recsys.data import Columns, Limits, Loaded
+    from recsys.data import Loaded
     from recsys.estimators import SessionRecommender
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-@dataclass(frozen=True)
-class Table:
-    """How the data's table is read.
-
-    Attributes:
-        user: column of the user or session; empty takes the first of user_id, session_id, user, session, ….
-        item: column of the item; empty takes item_id, item, product_id, ….
-        time: column of the time; empty takes timestamp, time, ts, …; `row` takes the rows' own order.
-        items: column of item lists, where the data hold one row a user.
-        longest: events of a session beyond which its earlier ones are set aside.
-        max_bad: share of the rows that may be set aside before the command fails.
-    """
-
-    user: str = ""
-    item: str = ""
-    time: str = ""
-    items: str = "items"
-    longest: int = 1000
-    max_bad: float = 0.5
-
-    def columns(self) -> Columns:
-        from recsys.data import Columns
-
-        return Columns(self.user, self.item, self.time, self.items)
-
-    def limits(self) -> Limits:
-        from recsys.data import Limits
-
-        return Limits(self.longest, self.max_bad)
 
 
 def _load(data: str, table: Table, model: SessionRecommender | None = None, keep_empty: bool = False) -> Loaded:
@@ -360,6 +326,7 @@ class Bench:
 COMMANDS: dict[str, type] = {
     "synth": Synth,
     "check": Check,
+    "prepare": Prepare,
     "pretrain": Pretrain,
     "evaluate": Evaluate,
     "recommend": Recommend,

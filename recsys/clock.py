@@ -7,9 +7,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 # a number's size tells its unit: seconds since 1970 stay below 1e11 until the year 5138
-_UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (np.inf, 1e9))
-_CLOCK = 1e8  # numbers below are not a date: an order of events, or seconds from some start
-_EARLIEST, _LATEST = 315_532_800.0, 4_102_444_800.0  # 1980 and 2100
+UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (np.inf, 1e9))
+CLOCK = 1e8  # numbers below are not a date: an order of events, or seconds from some start
+EARLIEST, LATEST = 315_532_800.0, 4_102_444_800.0  # 1980 and 2100
 
 
 def clean_times(column: pd.Series) -> tuple[NDArray[np.float64], NDArray]:
@@ -35,13 +35,13 @@ def clean_times(column: pd.Series) -> tuple[NDArray[np.float64], NDArray]:
     fine &= values >= 0
     if not fine.any():
         return values, fault
-    unit = np.searchsorted([limit for limit, _ in _UNITS], values, side="right").clip(max=len(_UNITS) - 1)
+    unit = np.searchsorted([limit for limit, _ in UNITS], values, side="right").clip(max=len(UNITS) - 1)
     usual = np.bincount(unit[fine]).argmax()
     fault[fine & (unit != usual)] = "time in another unit"
     fine &= unit == usual
-    values = values / _UNITS[usual][1]
-    if np.median(values[fine]) >= _CLOCK:
-        fault[fine & ((values < _EARLIEST) | (values > _LATEST))] = "absurd time"
+    values = values / UNITS[usual][1]
+    if np.median(values[fine]) >= CLOCK:
+        fault[fine & ((values < EARLIEST) | (values > LATEST))] = "absurd time"
     return values, fault
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,12 @@ KNOWN = {
 USERS = ("user_id", "session_id", "user", "session", "visitorid", "customer_id")
 ITEMS = ("item_id", "item", "product_id", "itemid", "aid", "sku")
 TIMES = ("timestamp", "time", "ts", "datetime", "date", "event_time")
-NAMES = ("interactions.parquet", "interactions.csv", "sequences.parquet")
+NAMES = (
+    "interactions.parquet",
+    "interactions.csv",
+    "sequences.parquet",
+    "train.parquet",
+)  # the last two: what `prepare` writes
 _NOT_AN_ID = {"", "nan", "inf", "-inf", "+inf", "infinity", "-infinity", "null", "none", "<na>"}
 
 
@@ -186,26 +192,26 @@ def check_catalogue(sequences: Sequences) -> None:
         raise UserError("there is one item only: nothing to rank", where="item", mend="give data with 2 items or more")
 
 
-def _named(frame: pd.DataFrame, name: str, usual: tuple[str, ...], flag: str, where: str) -> str:
-    """The column called `name`, or the first usual one."""
-    found = [column for column in ((name,) if name else usual) if column in frame.columns]
+def named(columns: Sequence[str], name: str, usual: tuple[str, ...], flag: str, where: str) -> str:
+    """The one of `columns` called `name`, or the first usual one."""
+    found = [column for column in ((name,) if name else usual) if column in columns]
     if found:
         return found[0]
-    have = ", ".join(map(str, frame.columns[:12]))
+    have = ", ".join(map(str, columns[:12]))
     looked = name or ", ".join(usual)
     raise UserError(f"no {flag} column ({looked}) among: {have}", where=where, mend=f"name it with --{flag}")
 
 
-def _text(column: pd.Series) -> pd.Series:
+def text_ids(column: pd.Series) -> pd.Series:
     """Ids as text, None where missing or infinite; 3 and 3.0 read the same."""
     if pd.api.types.is_numeric_dtype(column):
         numbers = column.astype("Float64") if column.dtype != bool else column
         whole = pd.api.types.is_integer_dtype(column) or (numbers.dropna() % 1 == 0).all()
         finite = ~column.isna() & np.isfinite(column.astype(float))
         column = column.where(finite)
-        return (
-            (column.astype("Int64") if whole and finite.any() else column).astype(object).map(str).where(finite, None)
-        )
+        if whole and finite.any() and not pd.api.types.is_unsigned_integer_dtype(column):  # these may not fit
+            column = column.astype("Int64")
+        return column.astype(object).map(str).where(finite, None)
     missing = column.isna()
     text = column.astype(object).map(str)
     missing |= text.str.strip().str.lower().isin(_NOT_AN_ID)
@@ -217,14 +223,14 @@ def _text(column: pd.Series) -> pd.Series:
 
 def _events(frame: pd.DataFrame, columns: Columns, where: str) -> pd.DataFrame:
     """One row an event: key (user as text), item (text), time (as given), row (from 1)."""
-    user = _named(frame, columns.user, USERS, "user", where)
-    item = _named(frame, columns.item, ITEMS, "item", where)
-    time = None if columns.time == "row" else _named(frame, columns.time, TIMES, "time", where)
+    user = named(list(frame.columns), columns.user, USERS, "user", where)
+    item = named(list(frame.columns), columns.item, ITEMS, "item", where)
+    time = None if columns.time == "row" else named(list(frame.columns), columns.time, TIMES, "time", where)
     rows = np.arange(1, len(frame) + 1)
     return pd.DataFrame(
         {
-            "key": _text(frame[user]).to_numpy(dtype=object),
-            "item": _text(frame[item]).to_numpy(dtype=object),
+            "key": text_ids(frame[user]).to_numpy(dtype=object),
+            "item": text_ids(frame[item]).to_numpy(dtype=object),
             "time": rows.astype(float) if time is None else frame[time].to_numpy(),
             "row": rows,
         }
@@ -233,7 +239,7 @@ def _events(frame: pd.DataFrame, columns: Columns, where: str) -> pd.DataFrame:
 
 def _exploded(frame: pd.DataFrame, columns: Columns, where: str) -> pd.DataFrame:
     """One row an event from lists of items, whose place stands for time."""
-    user = _named(frame, columns.user, USERS, "user", where)
+    user = named(list(frame.columns), columns.user, USERS, "user", where)
     lists = frame[columns.items]
     if not lists.map(lambda value: isinstance(value, (list, tuple, np.ndarray)) or value is None).all():
         raise UserError(
@@ -246,8 +252,8 @@ def _exploded(frame: pd.DataFrame, columns: Columns, where: str) -> pd.DataFrame
     place = np.arange(repeats.sum()) - np.repeat(starts, repeats)
     return pd.DataFrame(
         {
-            "key": np.repeat(_text(frame[user]).to_numpy(dtype=object), repeats),
-            "item": _text(filled.infer_objects()).to_numpy(dtype=object),
+            "key": np.repeat(text_ids(frame[user]).to_numpy(dtype=object), repeats),
+            "item": text_ids(filled.infer_objects()).to_numpy(dtype=object),
             "time": place.astype(float),
             "row": np.repeat(np.arange(1, len(frame) + 1), repeats),
         }

@@ -9,9 +9,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from core.engines import Engine
 from core.errors import UserError
 from finance.data import Transactions, load, read, validate
-from finance.engines import Engine
 from finance.features import handbook_features
 from finance.prepare import Prepared, check_place, prepare
 from finance.prepare_speed import large_log, measured

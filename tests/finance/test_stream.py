@@ -10,11 +10,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from core.engines import Spark
 from core.errors import UserError
 from core.training import TrainConfig
 from finance.data import Transactions
 from finance.encoders import Shape
-from finance.engines import Spark
 from finance.estimators import FraudScorer, TransactionEncoder
 from finance.presets import Recipe
 from finance.scoring import Score

@@ -1,7 +1,8 @@
-"""The lines of a csv file, read once for every engine: text as it stands, each row with its number, in batches."""
+"""Raw tables as an engine takes them: the header of any, and a csv's lines as text, each with its number, in batches."""
 
 from __future__ import annotations
 
+import csv
 import io
 from array import array
 from collections.abc import Iterator, Sequence
@@ -10,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from core.datasets import locate
 from core.errors import UserError
-from finance.source import unreadable
+from core.files import unreadable
 
 ROW = "tacit row"  # the row's number, 0 = first after the header
 RAGGED = "tacit ragged"  # whether a row has more or fewer fields than the header; all its values are missing then
@@ -66,6 +69,49 @@ def lines(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     for start in range(0, len(ragged), _CHUNK):
         rows = np.frombuffer(ragged[start : start + _CHUNK], np.int64)
         yield _marked([pa.nulls(len(rows), pa.string())] * len(columns), rows, True, kinds)
+
+
+def header(path: Path) -> pa.Schema:
+    """Names and types of a table's columns; raises UserError where the file cannot be read or two columns have one name."""
+    locate(path)
+    if path.suffix not in (".csv", ".parquet"):
+        raise UserError(
+            f"cannot read '{path.suffix or path.name}' files", where=path, mend="give a csv or a parquet file"
+        )
+    first = path
+    if path.is_dir():
+        parts = sorted(path.glob("*.parquet"))
+        if not parts:
+            raise UserError("the folder holds no parquet file", where=path, mend="give a folder of part files")
+        first = parts[0]
+    try:
+        if path.suffix == ".parquet":
+            types = pq.read_schema(first)
+        else:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                types = pa.schema([(name, pa.string()) for name in next(csv.reader(file, strict=True), [])])
+    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+        raise unreadable(path, error) from None
+    for name in types.names:
+        if types.names.count(name) > 1:
+            raise UserError(f"two columns are called '{name}'", where=path, mend="rename one of them")
+    return types
+
+
+def as_parquet(path: Path, columns: Sequence[str], out: Path) -> Path:
+    """What `lines` gives as a parquet file `out`, in which an engine can begin anywhere."""
+    with pq.ParquetWriter(out, columns_of(columns)) as writer:
+        for batch in lines(path, columns):
+            writer.write_batch(batch)
+    return out
+
+
+def check_case(names: Sequence[str], where: Path) -> None:
+    """Raise `UserError` where two columns differ in case alone: an engine takes them for one."""
+    folded = [name.lower() for name in names]
+    twice = [name for name in names if folded.count(name.lower()) > 1]
+    if twice:
+        raise UserError(f"columns {twice} differ in case alone", where=where, mend="rename one of them")
 
 
 def columns_of(columns: Sequence[str]) -> pa.Schema:

@@ -1,6 +1,6 @@
 """A raw column as names, numbers or seconds, in ibis expressions that mean the same in DuckDB and Spark.
 
-What finance.columns does to a pandas table; a test holds them together.
+A domain's tests hold them together with what it does to a pandas table.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import ibis
 from ibis import ir
 
-from finance.faults import FAR, ISO, NUMBER, WHOLE
-from finance.zones import DAY
+from core.patterns import DAY, FAR, ISO, NUMBER, WHOLE
 
 NO = ibis.literal(False)
 
@@ -135,7 +134,8 @@ def to_utc(
     """Adds the column `seconds` since 1970, null where they cannot be read, of what `wall` gave.
 
     Args:
-        days: what `finance.zones.by_day` gave of the zone of values that name none; None: UTC.
+        days: for the zone of values that name none, the days `of` 1970 on, the local second of each at which the offset changes
+            (`switch`), and the offsets `before` and `after` it; None: UTC.
         edges: offsets before and after those days.
         local, east: names of columns.
     """

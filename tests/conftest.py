@@ -1,0 +1,40 @@
+"""The engines that tests of more than one domain run on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from core.engines import Engine, Spark
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Spark]:
+    """Spark in local mode; tests that take it are marked `spark`."""
+    pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
+    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+        pytest.skip("there is no Java")
+    from core.engines import Spark
+
+    engine = Spark("local[1]")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(params=["duckdb", pytest.param("spark", marks=pytest.mark.spark)])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """Every test is one of both engines, which must give what pandas gives."""
+    if request.param == "spark":
+        yield request.getfixturevalue("spark")
+    else:
+        from core.engines import DuckDB
+
+        with closing(DuckDB(0.5, tmp_path / "scratch", threads=1)) as made:
+            yield made
