@@ -1,4 +1,4 @@
-"""Item attributes (categories, brand, tags): read, lined up with a catalogue, and made into vectors of items that training never saw."""
+"""Item attributes (categories, brand, tags): read, and lined up with a catalogue."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Attributes:
         Raises:
             UserError: a column is missing, or no item of the catalogue has an attribute.
         """
-        pairs = _pairs(frame)
+        pairs = pairs_of(frame)
         ids = catalogue.encode(pairs["item"])
         ignored = pairs["item"][ids < FIRST].nunique()
         pairs, ids = pairs[ids >= FIRST], ids[ids >= FIRST]
@@ -85,52 +85,11 @@ def from_lists(lists: dict[str, list[str]]) -> pd.DataFrame:
 
 def joined(known: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
     """Both tables as one, one attribute a row."""
-    pairs = [_pairs(frame) for frame in (known, new) if frame is not None]
+    pairs = [pairs_of(frame) for frame in (known, new) if frame is not None]
     return pd.concat(pairs, ignore_index=True).drop_duplicates()
 
 
-def new_items(frame: pd.DataFrame, catalogue: Categories) -> tuple[str, ...]:
-    """The items that the catalogue does not hold and that share an attribute with one that it does, in the order of the table.
-
-    Raises:
-        UserError: a column is missing, or there is no such item.
-    """
-    pairs = _pairs(frame)
-    known = catalogue.encode(pairs["item"]) >= FIRST
-    shared = pairs["attribute"].isin(pairs["attribute"][known])
-    found = tuple(dict.fromkeys(pairs["item"][~known & shared]))
-    if not found:
-        raise UserError(
-            "no new item shares an attribute with a known one", where="attributes",
-            mend="give the attributes of known and of new items in one table",
-        )  # fmt: skip
-    return found
-
-
-def cold_vectors(
-    attributes: Attributes, vectors: NDArray[np.float32], trained: NDArray[np.bool_], cold: NDArray, penalty: float
-) -> NDArray[np.float32]:
-    """Vectors (M, D) of the ids `cold`, told from their attributes by a ridge regression over the trained ids.
-
-    Args:
-        vectors: (ids, D); read where `trained`.
-        trained: (ids,) bool; those without attributes are left out.
-        penalty: of the regression, in items: an attribute of so many items counts half.
-
-    Raises:
-        UserError: no trained item has an attribute.
-    """
-    from sklearn.linear_model import Ridge
-
-    rows = np.flatnonzero(trained & attributes.known)
-    if not len(rows):
-        raise UserError("no trained item has an attribute", where="attributes", mend="give those of known items too")
-    matrix = attributes.matrix()
-    ridge = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-5).fit(matrix[rows], vectors[rows])
-    return np.atleast_2d(ridge.predict(matrix[cold])).astype(np.float32)
-
-
-def _pairs(frame: pd.DataFrame) -> pd.DataFrame:
+def pairs_of(frame: pd.DataFrame) -> pd.DataFrame:
     """Item and attribute, as text, one pair a row; without those that miss one of them."""
     columns = [next((name for name in usual if name in frame.columns), None) for usual in (ITEMS, NAMES)]
     for column, what, usual in zip(columns, ("item", "attributes"), (ITEMS, NAMES), strict=True):

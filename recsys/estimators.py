@@ -23,7 +23,8 @@ from core.heads import TiedHead
 from core.methods import MaskedConfig
 from core.tokens import Batch, to_device
 from core.training import History, resolve_device
-from recsys.attributes import Attributes, cold_vectors, from_lists, joined, new_items
+from recsys.attributes import Attributes, from_lists
+from recsys.cold import with_items
 from recsys.data import Columns, Limits, check_catalogue, from_frame
 from recsys.encoders import build_encoder, build_heads
 from recsys.methods import RANKING, build, pretext_of
@@ -314,28 +315,7 @@ class SessionRecommender(PretrainedEncoder):
             UserError: a column is missing, or no new item shares an attribute with a known one.
         """
         self._check_fitted()
-        attributes = joined(self.attributes, attributes)
-        fresh = new_items(attributes, self.catalogue_)
-        catalogue = Categories((*self.catalogue_.values, *fresh))
-        counts = np.concatenate([self.popularity_, np.zeros(len(fresh), np.int64)])
-        config = {**self.describe(), "catalogue": list(catalogue.values), "popularity": counts.tolist()}
-        with torch.random.fork_rng(devices=[]):
-            twin = type(self).build(config)
-        weights = {name: value.cpu() for name, value in self.encoder_.state_dict().items()}
-        table = weights["stem.embedding.weight"]  # (ids, dim)
-        trained = np.concatenate([np.zeros(FIRST, bool), counts > 0])
-        cold = np.arange(self.catalogue_.size, catalogue.size)
-        vectors = np.concatenate([table.numpy(), np.zeros((len(fresh), table.shape[1]), np.float32)])
-        made = cold_vectors(Attributes.of(attributes, catalogue), vectors, trained, cold, penalty)
-        weights["stem.embedding.weight"] = torch.cat([table, torch.from_numpy(made)])
-        twin.encoder_.load_state_dict(weights)
-        if self.heads_ is not None and twin.heads_ is not None:
-            twin.heads_.load_state_dict(
-                dict(self.heads_.named_parameters()), strict=False
-            )  # buffers count the catalogue
-        twin.device, twin.columns, twin.attributes = self.device, self.columns, attributes
-        twin.encoder_.eval()
-        return twin
+        return with_items(self, attributes, penalty)
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
         """One row a user, in the order of `sequences(X)`: its vector, columns `e0 …`; NaN where no item is known."""

@@ -9,7 +9,8 @@ import pytest
 from core.codec import FIRST, Categories
 from core.errors import UserError
 from recsys import SessionRecommender
-from recsys.attributes import NONE, Attributes, cold_vectors, new_items
+from recsys.attributes import NONE, Attributes
+from recsys.cold import cold_vectors, new_items
 from recsys.synthetic import World, generate
 
 TABLE = generate(World(users=150, intents=3, stages=4, items=3), 0)
