@@ -72,6 +72,12 @@ class TiedHead(CategoricalHead):
         return logits.masked_fill(reserved, -1e9)
 
 
+def draw(first: int, size: int, count: int, generator: Generator | None, device: torch.device) -> Tensor:
+    """(count,) ids from `first` to `size` − 1, drawn evenly, the same on every process."""
+    place = device if generator is None else generator.device
+    return distributed.broadcast(torch.randint(first, size, (count,), generator=generator, device=place).to(device))
+
+
 class SampledHead(TiedHead):
     """`TiedHead` for a catalogue that is too large to score whole at every step: its loss scores a target against the batch's
     other targets and some items drawn evenly.
@@ -109,14 +115,74 @@ class SampledHead(TiedHead):
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = self.project(hidden.float())
             table = self.table[0]
-            drawn = torch.randint(
-                self.first, table.num_embeddings, (self.negatives,), generator=generator,
-                device=hidden.device if generator is None else generator.device,
-            ).to(hidden.device)  # fmt: skip
+            drawn = draw(self.first, table.num_embeddings, self.negatives, generator, hidden.device)
             targets = distributed.gather(target)
-            candidates = torch.unique(torch.cat([targets, distributed.broadcast(drawn)]))  # (C,) sorted
+            candidates = torch.unique(torch.cat([targets, drawn]))  # (C,) sorted
             logits = hidden @ table(candidates).float().T - self.log_chance(candidates, len(targets))  # (N, C)
             return distributed.mean(F.cross_entropy(logits, torch.searchsorted(candidates, target), reduction="none"))
+
+
+class GBCEHead(TiedHead):
+    """`TiedHead` trained by generalised binary cross-entropy (gSASRec, Petrov & Macdonald 2023): the target against items drawn evenly.
+
+    −(β log σ(s⁺) + Σ log(1 − σ(s⁻))) ÷ (negatives + 1), with β = α (t (1 − 1/α) + 1/α) and α = negatives ÷ (items − 1). Plain
+    binary cross-entropy (t = 0) makes a model of a few negatives overconfident: it tells targets from random items, and not from
+    near ones. At t = 1 the probabilities σ(s) are unbiased whatever the number of negatives.
+
+    Where the paper draws items for each place, all rows of all processes share one draw, as in `SampledHead`; a row's own target
+    among them does not count. Log-probabilities are those of a softmax over the catalogue: where σ(s) is small, and it is for
+    all but a few items, both rank and compare items alike.
+
+    Args:
+        dim: width of the hidden states.
+        embedding: the table of the items.
+        negatives: items drawn at each step; 0, or as many as there are others, takes every item once.
+        calibration: t, in [0, 1].
+    """
+
+    def __init__(self, dim: int, embedding: nn.Embedding, negatives: int = 256, calibration: float = 0.75) -> None:
+        super().__init__(dim, embedding)
+        others = max(embedding.num_embeddings - self.first - 1, 1)
+        self.negatives = negatives if 0 < negatives < others else others
+        self.all = self.negatives == others
+        self.power = 1 - calibration * (1 - self.negatives / others)  # β, of which the formula above is the long form
+
+    def loss(self, hidden: Tensor, target: Tensor, generator: Generator | None = None) -> Tensor:
+        """Mean over rows (N, D) of all processes; scalar, fp32."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            hidden, table = self.project(hidden.float()), self.table[0]
+            if self.all:
+                drawn = torch.arange(self.first, table.num_embeddings, device=hidden.device)
+            else:
+                drawn = draw(self.first, table.num_embeddings, self.negatives, generator, hidden.device)
+            own = (hidden * table(target).float()).sum(1)  # (N,)
+            others = hidden @ table(drawn).float().T  # (N, negatives)
+            apart = F.logsigmoid(-others).masked_fill(drawn == target[:, None], 0.0).sum(1)
+            return distributed.mean(-(self.power * F.logsigmoid(own) + apart) / (self.negatives + 1))
+
+
+class MultiLabelHead(Head):
+    """Which of many labels hold, each a question of its own (binary cross-entropy over all of them).
+
+    Targets are sets: ids (N, K), those that are not there -100. Probabilities start where a row has one label, since with many
+    labels an even start would have to unlearn most of them first.
+
+    Args:
+        dim: width of the hidden states.
+        size: labels.
+    """
+
+    def __init__(self, dim: int, size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, size)
+        nn.init.constant_(self.linear.bias, -math.log(max(size - 1, 1)))
+
+    def log_prob(self, hidden: Tensor, target: Tensor) -> Tensor:
+        """log-probability (N,) that exactly these labels hold."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits = self.linear(hidden.float())  # (N, size)
+            own = logits.gather(1, target.clamp(min=0)).masked_fill(target == -100, 0.0)
+            return own.sum(1) - F.softplus(logits).sum(1)
 
 
 class MixtureHead(Head):

@@ -18,7 +18,9 @@ def unit(x: Tensor) -> Tensor:
     return F.normalize(x.float(), dim=-1, eps=1e-3)
 
 
-def nt_xent(a: Tensor, b: Tensor, temperature: float = 0.2, group: Tensor | None = None) -> Tensor:
+def nt_xent(
+    a: Tensor, b: Tensor, temperature: float = 0.2, group: Tensor | None = None, alike: Tensor | None = None
+) -> Tensor:
     """Normalised temperature-scaled cross entropy (SimCLR, Chen et al. 2020).
 
     Args:
@@ -26,13 +28,19 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float = 0.2, group: Tensor | None
         temperature: divides the cosine similarities.
         group: (N,) long; rows of one group are positives of each other, and the loss is the mean over a row's positives
             of −log p (SupCon, Khosla et al. 2020; CoLES, Babaev et al. 2022). None: the other view alone.
+        alike: (N,) long; rows of one value are left out of each other's negatives (DuoRec, Qiu et al. 2022). None: no row.
     """
     with torch.autocast(a.device.type, enabled=False):
         z = unit(torch.cat([a, b]))  # (2N, D)
         n = len(a)
         logits = z @ z.T / temperature
         itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
-        logits = logits.masked_fill(itself, float("-inf"))
+        away = itself
+        if alike is not None:
+            own = (torch.arange(n, device=z.device) if group is None else group).repeat(2)
+            twice = alike.repeat(2)
+            away = itself | ((twice[:, None] == twice) & (own[:, None] != own))
+        logits = logits.masked_fill(away, float("-inf"))
         if group is None:
             target = torch.arange(2 * n, device=z.device).roll(n)
             return F.cross_entropy(logits, target)

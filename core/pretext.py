@@ -17,11 +17,13 @@ class Views:
     Attributes:
         views: batches of B rows each; the first `n_global` are full views, later ones small crops.
         group: (B,) long; rows of one group are positives of each other (slices of one card, images of one patient).
+        alike: (B,) long; rows of one value are no negatives of each other (sequences that go on with the same item).
     """
 
     views: list[Batch]
     n_global: int = 2
     group: Tensor | None = None
+    alike: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Pseudo:
 
     Attributes:
         batch: what is read.
-        label: (B,) one a row, (B, T) one a token, or several tasks by name; -100 ignores a place.
+        label: (B,) one a row, (B, T) one a token, (B, T, K) a set for each token, or several tasks by name; -100 ignores a place.
     """
 
     batch: Batch
@@ -91,4 +93,23 @@ class Shifted:
 
 
 PretextOutput = Views | Masked | Corrupted | Pseudo | Pieces | Shifted
-Pretext = Callable[[Batch, Generator], PretextOutput]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What several pretexts made of the same batch, by name."""
+
+    parts: dict[str, PretextOutput]
+
+
+Pretext = Callable[[Batch, Generator], PretextOutput | Joined]
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several pretexts on one batch, one after the other; each draws its own."""
+
+    pretexts: dict[str, Callable[[Batch, Generator], PretextOutput]]
+
+    def __call__(self, batch: Batch, generator: Generator) -> Joined:
+        return Joined({name: pretext(batch, generator) for name, pretext in self.pretexts.items()})

@@ -101,7 +101,8 @@ class Pretrain:
     Attributes:
         data: csv, parquet, folder, or a known name (beauty, sports, toys).
         out: the run folder; an interrupted run of the same settings goes on where it stopped.
-        method: next (guess the next item, SASRec) or bert4rec (guess masked items), which recommend; cl4srec, moco, byol, vicreg,
+        method: next (guess the next item, SASRec), gsasrec, gru4rec, bert4rec (guess masked items), duorec, next+cl4srec, next+replaced
+            or next+order (next item beside another task), which recommend; cl4srec, moco, byol, vicreg,
             data2vec, denoise, replaced, order or cpc, which give embeddings.
         minutes: wall time; or
         steps: optimizer steps. The preset's own budget where neither is given.

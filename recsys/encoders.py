@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from core.codec import FIRST
-from core.encoders import ItemStem, TokenEncoder, Transformer, TransformerConfig
-from core.heads import SampledHead, TiedHead
+from core.config import within
+from core.encoders import GRU, GRUConfig, ItemStem, TokenEncoder, Transformer, TransformerConfig
+from core.encoders.encoder import Trunk
+from core.errors import UserError
+from core.heads import GBCEHead, SampledHead, TiedHead
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class ModelConfig:
             is no larger, scores all items (full softmax).
         causal: no item sees a later one, as next-item prediction needs; else each sees both sides.
         pool: a sequence's embedding is the state at its last item, or the mean of all.
+        trunk: Transformer, or gated recurrent units: from first to last only, with `dropout` between layers and no `heads` or `mlp`.
+        loss: how a guess is judged: softmax over the items that are scored, or generalised binary cross-entropy (see `GBCEHead`).
+        calibration: t of gbce: 1 for unbiased probabilities, 0 for plain binary cross-entropy.
     """
 
     dim: int = 64
@@ -44,21 +50,42 @@ class ModelConfig:
     negatives: int = 512
     causal: bool = True
     pool: Literal["last", "mean"] = "last"
+    trunk: Literal["transformer", "gru"] = "transformer"
+    loss: Literal["softmax", "gbce"] = "softmax"
+    calibration: float = 0.75
+
+    def __post_init__(self) -> None:
+        within(self, calibration=(0, 1), negatives=(0, 1e9))
 
 
 def build_encoder(size: int, config: ModelConfig) -> TokenEncoder:
-    """Item ids (B, T) -> Tokens (B, T, dim), pooled as configured: SASRec's shape (Kang & McAuley 2018), pre-norm.
+    """Item ids (B, T) -> Tokens (B, T, dim), pooled as configured: SASRec's shape (Kang & McAuley 2018), pre-norm, or GRU4Rec's
+    (Hidasi et al. 2016).
 
     Args:
         size: ids of the catalogue, the three reserved ones counted.
+
+    Raises:
+        UserError: a recurrent trunk that is to see later items.
     """
+    return TokenEncoder(
+        ItemStem(size, config.dim, config.item_dropout, norm=True), build_trunk(config), pool=config.pool
+    )
+
+
+def build_trunk(config: ModelConfig) -> Trunk:
+    """See `build_encoder`."""
+    if config.trunk == "gru":
+        if not config.causal:
+            raise UserError(
+                "a GRU sees no later item", where="model.trunk", mend="use transformer, or model.causal=true"
+            )
+        return GRU(GRUConfig(dim=config.dim, depth=config.depth, dropout=config.dropout))
     trunk = TransformerConfig(
         dim=config.dim, depth=config.depth, heads=config.heads, mlp=config.mlp, dropout=config.dropout,
         causal=config.causal, max_length=config.length + 1,
     )  # fmt: skip
-    return TokenEncoder(
-        ItemStem(size, config.dim, config.item_dropout, norm=True), Transformer(trunk), pool=config.pool
-    )
+    return Transformer(trunk)
 
 
 def build_heads(encoder: TokenEncoder, config: ModelConfig, counts: NDArray[np.int64]) -> nn.ModuleDict:
@@ -70,6 +97,8 @@ def build_heads(encoder: TokenEncoder, config: ModelConfig, counts: NDArray[np.i
     table = encoder.stem.embedding
     assert isinstance(table, nn.Embedding)
     items = table.num_embeddings - FIRST
+    if config.loss == "gbce":
+        return nn.ModuleDict({"item": GBCEHead(config.dim, table, config.negatives, config.calibration)})
     if config.negatives and config.negatives < items:
         targets = torch.cat([torch.zeros(FIRST), torch.as_tensor(counts, dtype=torch.float32)])
         return nn.ModuleDict({"item": SampledHead(config.dim, table, targets, config.negatives)})

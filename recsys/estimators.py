@@ -23,9 +23,11 @@ from core.heads import TiedHead
 from core.methods import MaskedConfig
 from core.tokens import Batch, to_device
 from core.training import History, resolve_device
+from recsys.attributes import Attributes, from_lists
+from recsys.cold import with_items
 from recsys.data import Columns, Limits, check_catalogue, from_frame
 from recsys.encoders import build_encoder, build_heads
-from recsys.methods import RANKING, build
+from recsys.methods import RANKING, build, pretext_of
 from recsys.presets import Recipe, recipe
 from recsys.ranking import exclude, first_of
 from recsys.sequences import Sequences
@@ -38,13 +40,15 @@ class SessionRecommender(PretrainedEncoder):
     """Pretrains on item sequences, recommends what comes next, and gives a vector for each sequence.
 
     Args:
-        method: a preset: `next` (SASRec) and `bert4rec` recommend; the others of recsys.presets give embeddings alone.
+        method: a preset: `next` (SASRec), `gsasrec`, `gru4rec`, `bert4rec`, `duorec` and those that begin with `next+` recommend; the
+            others of recsys.presets give embeddings alone.
         minutes, steps: how long to train, one of them; both None takes the preset's.
         seed: of weights and batches.
         device: `cpu`, `cuda`, ….
         hold_out: last events of each user that training never sees; 2 is what `evaluate` needs, 0 is for production.
         changes: `key=value` settings of the preset.
         columns: names of the columns of the tables.
+        attributes: a table of items (`item_id`) and their attributes (a list, or one a row), which `next+attributes` learns from.
 
     Example:
         >>> model = SessionRecommender(minutes=5).fit(clicks)      # user_id, item_id, timestamp
@@ -66,6 +70,7 @@ class SessionRecommender(PretrainedEncoder):
         hold_out: int = 0,
         changes: Sequence[str] = (),
         columns: Columns | None = None,
+        attributes: pd.DataFrame | None = None,
     ) -> None:
         self.method = method
         self.minutes = minutes
@@ -75,6 +80,7 @@ class SessionRecommender(PretrainedEncoder):
         self.hold_out = hold_out
         self.changes = changes
         self.columns = columns
+        self.attributes = attributes
 
     # fitting
 
@@ -124,16 +130,25 @@ class SessionRecommender(PretrainedEncoder):
                 where="data", mend="give longer sequences, or --hold-out 0",
             )  # fmt: skip
         heads = self._prepare(chosen, sequences.catalogue, popularity(train), self.hold_out, data)
+        known = self._known_attributes()
+        if known is not None and known.ignored and note is not None:
+            note(f"attributes of {known.ignored} items that the data do not hold are left out")
+        pretext = pretext_of(chosen.pretext, chosen.auxiliary, train.ragged(), known)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(chosen.train.seed)
-            method = build(chosen.objective, chosen.pretext, self.encoder_, heads)
+            labels = 0 if known is None else len(known)
+            method = build(chosen.objective, chosen.pretext, self.encoder_, heads, chosen.auxiliary, labels)
         batches = SequenceBatches(
             train.ragged(), chosen.batch_size, chosen.train.seed, chosen.model.length + 1, crop="last", min_length=2
         )
-        self.pretrain(method, batches, chosen.pretext, chosen.train, out, note)
+        self.pretrain(method, batches, pretext, chosen.train, out, note)
         if not isinstance(chosen.objective, RANKING):
             self.heads_ = None
         return self
+
+    def _known_attributes(self) -> Attributes | None:
+        """The given attributes over the catalogue; None where none are given."""
+        return None if self.attributes is None else Attributes.of(self.attributes, self.catalogue_)
 
     def _prepare(
         self, chosen: Recipe, catalogue: Categories, counts: NDArray, hold_out: int, data: str
@@ -151,11 +166,13 @@ class SessionRecommender(PretrainedEncoder):
     # the run folder
 
     def describe(self) -> dict[str, Any]:
-        """All that `build` needs, as plain JSON: recipe, catalogue and its popularity; no user."""
+        """All that `build` needs, as plain JSON: recipe, catalogue, its popularity and attributes; no user."""
+        known = self._known_attributes()
         return {
             "recipe": to_dict(self.recipe_),
             "catalogue": list(self.catalogue_.values),
             "popularity": self.popularity_.tolist(),
+            "attributes": {} if known is None else known.lists(self.catalogue_),
             "hold_out": self.hold_out_,
             "data": self.data_,
             "method": self.method,
@@ -170,6 +187,7 @@ class SessionRecommender(PretrainedEncoder):
         if len(config["popularity"]) != len(catalogue.values):
             raise UserError("the run's catalogue and popularity differ in length", mend="pretrain again")
         new = cls(method=config["method"], seed=chosen.train.seed, hold_out=config["hold_out"])
+        new.attributes = from_lists(config["attributes"]) if config.get("attributes") else None
         new._prepare(chosen, catalogue, np.array(config["popularity"]), config["hold_out"], config["data"])
         new.history_ = History(steps=int(config["steps"]), seconds=60 * float(config["minutes"]))
         return new
@@ -374,6 +392,20 @@ class SessionRecommender(PretrainedEncoder):
                 mend="allow an item that training saw",
             )
         return barred
+
+    def add_items(self, attributes: pd.DataFrame, penalty: float = 1.0) -> Self:
+        """A copy that also knows items which training never saw, each by the vector that its attributes tell.
+
+        Args:
+            attributes: new items with their attributes, columns as in the class's `attributes`, and known ones where the recommender
+                was not given theirs; new items that share none with a known one are left out.
+            penalty: of the ridge regression from attributes to vectors, in items.
+
+        Raises:
+            UserError: a column is missing, or no new item shares an attribute with a known one.
+        """
+        self._check_fitted()
+        return with_items(self, attributes, penalty)
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
         """One row a user, in the order of `sequences(X)`: its vector, columns `e0 …`; NaN where no item is known."""

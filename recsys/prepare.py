@@ -27,10 +27,10 @@ from core.errors import UserError
 from core.files import whole_folder
 from core.lines import as_parquet
 from core.quarantine import write_records
-from recsys.attributes import described
 from recsys.audit import audit
 from recsys.clicks import FAULTS, OVER_LONG, SECOND, TWICE, Log, clocked, judged, readable, seen, texts, vocabulary
 from recsys.data import Limits
+from recsys.described import described
 from recsys.kcore import core, remove, size, without
 from recsys.parting import ACROSS, Split, parted, split_times
 from recsys.prepared import BATCH, FORMAT, PARTS, QUARANTINE, RECORD, is_prepared, write_part

@@ -10,7 +10,7 @@ from core import methods as m
 from core.errors import UserError
 from core.training import TrainConfig
 from recsys.encoders import ModelConfig
-from recsys.methods import Objective, Task
+from recsys.methods import Auxiliary, Extra, Objective, Task
 from recsys.pretext import MaskedItems, NextItem, ReorderedItems, SequenceViews, SwappedItems
 
 
@@ -24,6 +24,7 @@ class Recipe:
         model: shape of the encoder.
         train: schedule.
         batch_size: sequences a step.
+        auxiliary: what the encoder learns beside `pretext`, by weights.
     """
 
     objective: Objective = field(default_factory=m.AutoregressiveConfig)
@@ -33,6 +34,7 @@ class Recipe:
         default_factory=lambda: TrainConfig(minutes=10.0, lr=2e-3, weight_decay=0.0, warmup=0.02)
     )
     batch_size: int = 128
+    auxiliary: Auxiliary = field(default_factory=Auxiliary)
 
 
 def sasrec() -> Recipe:
@@ -159,9 +161,84 @@ def cpc() -> Recipe:
     return replace(base, objective=m.CPCConfig(steps=3), model=replace(base.model, dropout=0.2, pool="mean"))
 
 
+def gsasrec() -> Recipe:
+    """Next item by generalised binary cross-entropy in the place of the softmax (gSASRec, Petrov & Macdonald 2023).
+
+    `tacit-recsys pretrain --data beauty --method gsasrec --out runs/gsasrec`, 10 minutes on two cores.
+    Expected of gsasrec's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    """
+    base = Recipe()
+    return replace(base, model=replace(base.model, loss="gbce"))
+
+
+def gru4rec() -> Recipe:
+    """Next item by gated recurrent units of one layer (GRU4Rec, Hidasi et al. 2016), with the sampled softmax of later work.
+
+    Dropout is on the item vectors: one layer has none between layers.
+    `tacit-recsys pretrain --data beauty --method gru4rec --out runs/gru4rec`, 10 minutes on two cores.
+    Expected of gru4rec's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    """
+    base = Recipe()
+    return replace(base, model=replace(base.model, trunk="gru", item_dropout=0.5))
+
+
+def _beside(**weights: float) -> Recipe:
+    """Next item, with auxiliaries of these weights."""
+    base = sasrec()
+    parts: dict[str, Extra] = {name: replace(getattr(base.auxiliary, name), weight=w) for name, w in weights.items()}
+    return replace(base, auxiliary=replace(base.auxiliary, **parts))
+
+
+def next_cl4srec() -> Recipe:
+    """Next item, and cropped, masked and reordered views that attract: CL4SRec (Xie et al. 2022) whole; `cl4srec` is its contrast alone.
+
+    `tacit-recsys pretrain --data beauty --method next+cl4srec --out runs/next-cl4srec`, 10 minutes on two cores.
+    Expected of next+cl4srec's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    """
+    return _beside(views=0.1)
+
+
+def duorec() -> Recipe:
+    """Next item, and a sequence attracts its dropout view and one that goes on with the same item (DuoRec, Qiu et al. 2022).
+
+    `tacit-recsys pretrain --data beauty --method duorec --out runs/duorec`, 10 minutes on two cores.
+    Expected of duorec's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    """
+    return _beside(same_target=0.1)
+
+
+def next_replaced() -> Recipe:
+    """Next item, and which items were swapped with another sequence's (ELECTRA, Clark et al. 2020).
+
+    `tacit-recsys pretrain --data beauty --method next+replaced --out runs/next-replaced`, 10 minutes on two cores.
+    Expected of next+replaced's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    """
+    return _beside(replaced=0.1)
+
+
+def next_order() -> Recipe:
+    """Next item, and which order the segments of a sequence are in.
+
+    `tacit-recsys pretrain --data beauty --method next+order --out runs/next-order`, 10 minutes on two cores.
+    Expected of next+order's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    """
+    return _beside(order=0.1)
+
+
+def next_attributes() -> Recipe:
+    """Next item, and each item's vector tells its attributes (S3-Rec, Zhou et al. 2020), which come with the data.
+
+    `SessionRecommender("next+attributes", attributes=table).fit(clicks)`, the table with columns item_id and attributes.
+    Expected of next+attributes's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    """
+    return _beside(attributes=0.1)
+
+
 PRESETS: dict[str, Callable[[], Recipe]] = {
     "next": sasrec, "bert4rec": bert4rec, "cl4srec": cl4srec, "moco": moco, "byol": byol, "vicreg": vicreg, "data2vec": data2vec,
     "denoise": denoise, "replaced": replaced, "order": order, "cpc": cpc,
+    "gsasrec": gsasrec, "gru4rec": gru4rec, "next+cl4srec": next_cl4srec, "duorec": duorec, "next+replaced": next_replaced,
+    "next+order": next_order, "next+attributes": next_attributes,
 }  # fmt: skip
 
 

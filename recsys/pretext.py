@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from core import puzzles
+from core.batches import Ragged
 from core.codec import FIRST, MASKED
-from core.config import shares
+from core.config import shares, within
 from core.masking import random_mask, suffix_mask
 from core.pretext import Corrupted, Masked, Pseudo, Shifted, Views
 from core.tokens import Batch
@@ -147,3 +150,101 @@ class ReorderedItems:
 
     def __call__(self, batch: Batch, generator: Generator) -> Pseudo:
         return Pseudo(*puzzles.reorder(batch, batch["pad"], self.segments, generator))
+
+
+@dataclass(frozen=True)
+class SameTarget:
+    """Two dropout views of a sequence cut before one of its items, and a sequence that goes on with the same item (DuoRec, Qiu et al.
+    2022). Those of a batch that go on with the same item are no negatives of each other.
+
+    Every sequence is cut before an item that is drawn anew each time, so that all of its beginnings take part. An item that no
+    other place goes on with has its own beginning as the third view.
+
+    Attributes:
+        length: latest events of a beginning that are read.
+    """
+
+    kind: Literal["same_target"] = "same_target"
+    length: int = 50
+
+    def __post_init__(self) -> None:
+        within(self, length=(1, 1e6))
+
+    def bound(self, ragged: Ragged) -> SameTargetViews:
+        """The pretext on the sequences whose numbers are the batches' `index`."""
+        return SameTargetViews(self, ragged)
+
+
+class SameTargetViews:
+    """`SameTarget`, with the places of every item.
+
+    Args:
+        ragged: the training sequences, field `item`.
+    """
+
+    def __init__(self, settings: SameTarget, ragged: Ragged) -> None:
+        item = np.asarray(ragged.fields["item"])
+        target = np.ones(len(item), dtype=bool)
+        target[ragged.offsets[:-1][ragged.lengths > 0]] = False  # nothing stands before a first item
+        target &= item >= FIRST
+        places = np.flatnonzero(target)
+        places = places[np.argsort(item[places], kind="stable")]  # by item
+        rank = np.zeros(len(item), dtype=np.int64)
+        rank[places] = np.arange(len(places))
+        first = np.searchsorted(item[places], np.arange(item.max(initial=0) + 2))
+        row = np.repeat(np.arange(len(ragged)), ragged.lengths)
+        self.length = settings.length
+        self.tables = {
+            "item": torch.from_numpy(item), "places": torch.from_numpy(places), "rank": torch.from_numpy(rank),
+            "first": torch.from_numpy(first), "begin": torch.from_numpy(np.asarray(ragged.offsets)[row]),
+            "offsets": torch.from_numpy(np.asarray(ragged.offsets)),
+        }  # fmt: skip
+
+    def before(self, place: Tensor) -> Batch:
+        """What stands before each place (B,), counted over all sequences, of its own sequence; padded on the right."""
+        begin = torch.maximum(self.tables["begin"][place], place - self.length)
+        length = (place - begin)[:, None]
+        step = torch.arange(int(length.max()), device=place.device)[None]
+        pad = step >= length
+        item = self.tables["item"][torch.where(pad, 0, begin[:, None] + step)].masked_fill(pad, 0)
+        return {"item": item, "pad": pad}
+
+    def partner(self, place: Tensor, draw: Tensor) -> Tensor:
+        """Another place (B,) of the same item, by the numbers drawn (B,) in [0, 1); the same one where there is no other."""
+        item, rank = self.tables["item"][place], self.tables["rank"][place]
+        first = self.tables["first"][item]
+        others = self.tables["first"][item + 1] - first - 1
+        at = first + (draw * others).long().clamp(max=others - 1)
+        found = self.tables["places"][torch.where(at >= rank, at + 1, at).clamp(0, len(self.tables["places"]) - 1)]
+        return torch.where((others > 0) & (item >= FIRST), found, place)
+
+    def __call__(self, batch: Batch, generator: Generator) -> Views:
+        index, device = batch["index"], batch["pad"].device
+        self.tables = {name: table.to(device) for name, table in self.tables.items()}  # once; then they are there
+        draw = torch.rand((2, len(index)), generator=generator, device=generator.device).to(device)
+        begin, end = self.tables["offsets"][index], self.tables["offsets"][index + 1]
+        place = begin + 1 + (draw[0] * (end - begin - 1)).long().clamp(max=end - begin - 2)
+        own, other = self.before(place), self.before(self.partner(place, draw[1]))
+        return Views([own, own, other], n_global=3, alike=self.tables["item"][place])
+
+
+@dataclass(frozen=True)
+class ItemAttributes:
+    """Each item tells its attributes (associated attributes in S3-Rec, Zhou et al. 2020). Which they are comes with the data."""
+
+    kind: Literal["item_attributes"] = "item_attributes"
+
+    def bound(self, table: NDArray[np.int64]) -> ItemLabels:
+        """The pretext with the attributes (ids, K) of every id of the catalogue, -100 where there is none."""
+        return ItemLabels(table)
+
+
+class ItemLabels:
+    """`ItemAttributes`, with the table."""
+
+    def __init__(self, table: NDArray[np.int64]) -> None:
+        self.table = torch.from_numpy(table)
+
+    def __call__(self, batch: Batch, generator: Generator) -> Pseudo:
+        self.table = self.table.to(batch["item"].device)
+        return Pseudo(batch, self.table[batch["item"]])

@@ -11,6 +11,8 @@ from core.methods.data2vec import Data2Vec, Data2VecConfig
 from core.methods.deepcluster import DeepCluster, DeepClusterConfig
 from core.methods.denoise import DenoiseConfig, DenoisingAutoencoder
 from core.methods.dino import DINO, DINOConfig
+from core.methods.joint import Joint, JointConfig, Part
+from core.methods.labels import TokenLabels, TokenLabelsConfig
 from core.methods.mae import MAEConfig, MaskedAutoencoder
 from core.methods.masked import MaskedConfig, MaskedPrediction
 from core.methods.moco import MoCo, MoCoConfig
@@ -42,6 +44,8 @@ __all__ = [
     "DeepClusterConfig",
     "DenoiseConfig",
     "DenoisingAutoencoder",
+    "Joint",
+    "JointConfig",
     "MAEConfig",
     "MaskedAutoencoder",
     "MaskedConfig",
@@ -50,6 +54,7 @@ __all__ = [
     "MoCo",
     "MoCoConfig",
     "Out",
+    "Part",
     "PretextClassifier",
     "PuzzleConfig",
     "SimCLR",
@@ -58,6 +63,8 @@ __all__ = [
     "SimSiamConfig",
     "SwAV",
     "SwAVConfig",
+    "TokenLabels",
+    "TokenLabelsConfig",
     "VAEConfig",
     "VICReg",
     "VICRegConfig",

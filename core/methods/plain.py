@@ -13,6 +13,7 @@ from core.methods.cpc import CPC, CPCConfig
 from core.methods.data2vec import Data2Vec, Data2VecConfig
 from core.methods.denoise import DenoiseConfig, DenoisingAutoencoder
 from core.methods.dino import DINO, DINOConfig
+from core.methods.labels import TokenLabels, TokenLabelsConfig
 from core.methods.mae import MAEConfig, MaskedAutoencoder
 from core.methods.moco import MoCo, MoCoConfig
 from core.methods.simclr import SimCLR, SimCLRConfig
@@ -24,7 +25,7 @@ from core.methods.vicreg import VICReg, VICRegConfig
 PLAIN: Mapping[type, Callable[..., Method]] = {
     BarlowConfig: BarlowTwins, BYOLConfig: BYOL, CoLESConfig: CoLES, CPCConfig: CPC, Data2VecConfig: Data2Vec, DenoiseConfig: DenoisingAutoencoder,
     DINOConfig: DINO, MAEConfig: MaskedAutoencoder, MoCoConfig: MoCo, SimCLRConfig: SimCLR, SimSiamConfig: SimSiam,
-    SwAVConfig: SwAV, VAEConfig: VariationalAutoencoder, VICRegConfig: VICReg,
+    SwAVConfig: SwAV, TokenLabelsConfig: TokenLabels, VAEConfig: VariationalAutoencoder, VICRegConfig: VICReg,
 }  # fmt: skip
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Generator
+import torch
+from torch import Generator, nn
 
 from core.config import POSITIVE, SIZE, within
 from core.distributed import gather
@@ -18,7 +19,8 @@ from core.pretext import Views
 
 @dataclass(frozen=True)
 class SimCLRConfig:
-    """hidden, out: widths of the projection head; temperature: of the softmax over cosine similarities."""
+    """hidden, out: widths of the projection head, 0 for none: what is compared is what is used; temperature: of the softmax
+    over cosine similarities."""
 
     kind: Literal["simclr"] = "simclr"
     hidden: int = 256
@@ -26,11 +28,12 @@ class SimCLRConfig:
     temperature: float = 0.2
 
     def __post_init__(self) -> None:
-        within(self, hidden=SIZE, out=SIZE, temperature=POSITIVE)
+        within(self, hidden=(0, 1e6), out=SIZE, temperature=POSITIVE)
 
 
 class SimCLR(Method):
-    """Eats `Views` with two global views.
+    """Eats `Views` with two global views or more: the loss is the mean over the others beside the first. Their `group` and `alike` are
+    read.
 
     Args:
         encoder: any encoder.
@@ -41,12 +44,13 @@ class SimCLR(Method):
     def __init__(self, encoder: Encoder, config: SimCLRConfig = SimCLRConfig()) -> None:
         super().__init__()
         self.encoder, self.config = encoder, config
-        self.projector = mlp(encoder.dim, config.hidden, config.out)
+        self.projector = mlp(encoder.dim, config.hidden, config.out) if config.hidden else nn.Identity()
 
     def forward(self, data: Views, generator: Generator) -> Out:
         need(data, Views, "simclr")
         need_rows(data.views[0], "simclr")
-        a, b = (self.encoder.embed(view) for view in data.views[:2])  # (B, D) each
-        za, zb = gather(self.projector(a)), gather(self.projector(b))
-        group = None if data.group is None else gather(data.group)
-        return Out(nt_xent(za, zb, self.config.temperature, group), embedding=a.detach())
+        features = [self.encoder.embed(view) for view in data.views[: data.n_global]]  # (B, D) each
+        first, *others = (gather(self.projector(x)) for x in features)
+        group, alike = (None if rows is None else gather(rows) for rows in (data.group, data.alike))
+        losses = [nt_xent(first, other, self.config.temperature, group, alike) for other in others]
+        return Out(torch.stack(losses).mean(), embedding=features[0].detach())

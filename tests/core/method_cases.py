@@ -48,12 +48,14 @@ from core.methods import (
     DenoiseConfig,
     DenoisingAutoencoder,
     DINOConfig,
+    Joint,
     MAEConfig,
     MaskedAutoencoder,
     MaskedPrediction,
     Method,
     MoCo,
     MoCoConfig,
+    Part,
     PretextClassifier,
     PuzzleConfig,
     SimCLR,
@@ -62,11 +64,13 @@ from core.methods import (
     SimSiamConfig,
     SwAV,
     SwAVConfig,
+    TokenLabels,
+    TokenLabelsConfig,
     VAEConfig,
     VariationalAutoencoder,
     VICReg,
 )
-from core.pretext import Corrupted, Masked, Pieces, PretextOutput, Pseudo, Shifted, Views
+from core.pretext import Corrupted, Joined, Masked, Pieces, PretextOutput, Pseudo, Shifted, Views
 from core.tokens import Batch
 
 ROWS, TIME, SIDE, BANDS = 12, 11, 16, 8
@@ -228,7 +232,7 @@ class Case:
     """A method and what it eats; `padded`: its input may carry padding."""
 
     method: Callable[[], Method]
-    data: Callable[..., PretextOutput]
+    data: Callable[..., PretextOutput | Joined]
     padded: bool = False
 
 
@@ -241,6 +245,51 @@ def sampled() -> Method:
 def masked_items() -> Method:
     encoder = TokenEncoder(ItemStem(12, 16), trunk(), "mean")
     return MaskedPrediction(encoder, {"item": SampledHead(16, encoder.stem.embedding, torch.ones(12), 5)})
+
+
+def labelled(rows: int = ROWS, time: int = TIME) -> Pseudo:
+    """Two labels a token, told by its item."""
+    batch = events(rows, time)
+    label = torch.stack([batch["item"] % 5, 5 + batch["item"] % 2], -1)
+    return Pseudo(batch, label.masked_fill(batch["pad"][..., None], -100))
+
+
+def joined(**parts: Callable[..., PretextOutput]) -> Callable[..., Joined]:
+    return lambda rows=ROWS, time=TIME: Joined({name: made(rows, time) for name, made in parts.items()})
+
+
+def event_joint() -> Method:
+    encoder = fields(causal=True)
+    return Joint(
+        {
+            "next": Part(Autoregressive(encoder, encoder.stem.heads())),
+            "views": Part(SimCLR(encoder, SimCLRConfig(hidden=0)), 0.3),
+            "replaced": Part(PretextClassifier(encoder, PuzzleConfig(classes=(("replaced", 2),), per_token=True)), 0.2),
+        }
+    )
+
+
+def token_joint() -> Method:
+    """None of its parts mixes rows."""
+    encoder = TokenEncoder(ItemStem(12, 16), trunk(True), "mean")
+    return Joint(
+        {
+            "next": Part(Autoregressive(encoder, encoder.stem.heads())),
+            "labels": Part(TokenLabels(encoder, TokenLabelsConfig(count=7)), 0.5),
+        }
+    )
+
+
+def image_joint() -> Method:
+    """With a teacher, clusters and a pretext of its own each."""
+    encoder = convnet()
+    return Joint(
+        {
+            "clusters": Part(DeepCluster(encoder, ROWS, DeepClusterConfig(clusters=3))),
+            "byol": Part(BYOL(encoder, BYOLConfig(hidden=16, out=8)), 0.5),
+            "rotation": Part(PretextClassifier(encoder, PuzzleConfig(classes=(("rotation", 4),))), 0.1),
+        }
+    )
 
 
 def with_heads(kind: type, causal: bool = False, trim: float = 0.0) -> Method:
@@ -300,6 +349,10 @@ CASES: dict[str, Case] = {
         lambda: PretextClassifier(convnet(), PuzzleConfig(classes=(("order", 2),), pieces=2, hidden=8)), tiles
     ),
     "classifier": Case(lambda: Classifier(convnet(), 4), turned),
+    "labels": Case(lambda: TokenLabels(TokenEncoder(ItemStem(12, 16), trunk(), "mean"), TokenLabelsConfig(count=7)), labelled, True),
+    "joint, events": Case(event_joint, joined(next=shifted, views=event_views, replaced=swapped), True),
+    "joint, tokens": Case(token_joint, joined(next=shifted, labels=labelled), True),
+    "joint, images": Case(image_joint, joined(clusters=two_views, byol=two_views, rotation=turned)),
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from lightly.loss import NTXentLoss
 
 from core.codec import FIRST
-from core.heads import Head, LinearHead, MixtureHead, SampledHead, TiedHead
+from core.heads import GBCEHead, Head, LinearHead, MixtureHead, MultiLabelHead, SampledHead, TiedHead
 from core.losses import margin_contrast, masked_ce, nt_xent
 
 
@@ -27,6 +27,29 @@ def test_nt_xent_with_groups_of_one_equals_the_plain_one() -> None:
     torch.testing.assert_close(nt_xent(a, b, 0.5, torch.arange(8)), nt_xent(a, b, 0.5))
     shared = nt_xent(a, b, 0.5, torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]))
     assert torch.isfinite(shared) and not torch.isclose(shared, nt_xent(a, b, 0.5))
+
+
+@pytest.mark.parametrize("group", [None, [0, 1, 2, 2, 4, 5]])
+def test_rows_that_are_alike_are_no_negatives_of_each_other(group: list[int] | None) -> None:
+    a, b = torch.randn(6, 3), torch.randn(6, 3)
+    alike = [7, 7, 8, 9, 9, 9] * 2
+    rows = F.normalize(torch.cat([a, b])).double().numpy()
+    own = (list(range(6)) if group is None else group) * 2
+    expected = 0.0
+    for i in range(12):
+        similar = np.exp(rows @ rows[i] / 0.5)
+        positive = [j for j in range(12) if own[j] == own[i] and j != i]
+        below = sum(similar[j] for j in range(12) if j in positive or alike[j] != alike[i])
+        expected -= np.mean([np.log(similar[j] / below) for j in positive]) / 12
+    found = nt_xent(a, b, 0.5, None if group is None else torch.tensor(group), torch.tensor(alike[:6]))
+    assert found.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_batch_of_one_kind_leaves_the_positives_alone() -> None:
+    a = torch.randn(4, 3, requires_grad=True)
+    loss = nt_xent(a, torch.randn(4, 3), alike=torch.zeros(4, dtype=torch.long))
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6) and torch.isfinite(a.grad).all()
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
@@ -147,6 +170,67 @@ def test_the_correction_removes_the_bias_against_popular_targets() -> None:
     assert torch.stack(sums).mean().item() == pytest.approx(whole.item(), rel=0.05)
 
 
+def papers_gbce(positive: float, negatives: list[float], items: int, t: float) -> float:
+    """Equations 9 and 10 of gSASRec, number by number."""
+    alpha = len(negatives) / (items - 1)
+    beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha)
+    sigmoid = lambda s: 1 / (1 + np.exp(-s))  # noqa: E731
+    total = np.log(sigmoid(positive) ** beta) + sum(np.log(1 - sigmoid(s)) for s in negatives)
+    return -total / (len(negatives) + 1)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.75, 1.0])
+@pytest.mark.parametrize("negatives", [5, 0])
+def test_gbce_is_the_papers_formula(negatives: int, t: float) -> None:
+    torch.manual_seed(0)
+    table = torch.nn.Embedding(FIRST + 40, 8)
+    head = GBCEHead(8, table, negatives, t)
+    hidden, target = torch.randn(20, 8), torch.randint(FIRST, FIRST + 40, (20,))
+    drawn = list(range(FIRST, FIRST + 40))
+    if negatives:
+        drawn = torch.randint(FIRST, FIRST + 40, (negatives,), generator=torch.Generator().manual_seed(3)).tolist()
+    clear = torch.tensor([negatives == 0 or int(item) not in drawn for item in target])  # its own target is no negative
+    scores = (hidden @ table.weight.T).detach()
+    expected = [
+        papers_gbce(float(row[i]), [float(row[j]) for j in drawn if j != i], 40, t)
+        for row, i in zip(scores[clear], target[clear], strict=True)
+    ]
+    found = head.loss(hidden[clear], target[clear], torch.Generator().manual_seed(3))
+    assert clear.sum() > 5 and found.item() == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_gbce_is_at_rest_where_scores_are_the_items_shares_and_plain_bce_is_not() -> None:
+    """At t = 1, whatever the number of negatives; at t = 0 targets would rise further."""
+    counts = (120 / torch.arange(1.0, 41)).round().long()
+    target = torch.repeat_interleave(torch.arange(40), counts) + FIRST
+    share = counts / counts.sum()
+    table = torch.nn.Embedding(FIRST + 40, 1)
+    with torch.no_grad():
+        table.weight[FIRST:, 0] = torch.logit(share)
+    generator, hidden = torch.Generator().manual_seed(0), torch.ones(len(target), 1)
+
+    def pull(t: float) -> float:
+        """Mean gradient of the items' scores, as a share of what the targets alone would give."""
+        head, draws = GBCEHead(1, table, 8, t), 400
+        found = torch.zeros(40)
+        for _ in range(draws):
+            loss = head.loss(hidden, target, generator)
+            found += torch.autograd.grad(loss, table.weight)[0][FIRST:, 0] / draws
+        return float(-found.sum() / (head.power * share * (1 - share) / 9).sum())
+
+    assert abs(pull(1.0)) < 0.1 and pull(0.0) > 0.5
+
+
+def test_a_set_of_labels_costs_the_binary_cross_entropy_of_all() -> None:
+    head = MultiLabelHead(4, 9)
+    hidden = torch.randn(5, 4)
+    target = torch.tensor([[0, 3, -100], [8, -100, -100], [1, 2, 4], [-100, -100, -100], [5, 6, -100]])
+    many_hot = torch.stack([torch.tensor([float(i in row) for i in range(9)]) for row in target.tolist()])
+    expected = F.binary_cross_entropy_with_logits(head.linear(hidden), many_hot, reduction="none").sum(1)
+    torch.testing.assert_close(-head.log_prob(hidden, target), expected)
+    torch.testing.assert_close(head.loss(hidden, target), expected.mean())
+
+
 def heads() -> dict[str, tuple[Head, torch.Tensor]]:
     """Every head, with targets that suit it."""
     torch.manual_seed(0)
@@ -157,6 +241,8 @@ def heads() -> dict[str, tuple[Head, torch.Tensor]]:
         "tied": (TiedHead(8, table, bias=True), ids),
         "tied, projected": (TiedHead(6, table), ids),
         "sampled": (SampledHead(8, table, torch.ones(20), 5), ids),
+        "gbce": (GBCEHead(8, table, 5), ids),
+        "labels": (MultiLabelHead(8, 20), torch.stack([ids, ids - 3], 1)),
         "mixture": (MixtureHead(8), torch.randn(6)),
         "mixture, trimmed": (MixtureHead(8, trim=0.2), torch.randn(6)),
     }
@@ -187,9 +273,9 @@ def test_heads_are_finite_in_half_precision_and_give_fp32(name: str, kind: torch
 
 
 def test_heads_whose_loss_depends_on_the_rest_of_the_batch_say_so() -> None:
-    torch.manual_seed(1)
     for name, (head, target) in heads().items():
-        hidden = 3 * torch.randn(6, 6 if "projected" in name else 8)
+        torch.manual_seed(1)
+        hidden = torch.randn(6, 6 if "projected" in name else 8)
         whole = head.loss(hidden, target, torch.Generator().manual_seed(0))
         parts = [head.loss(hidden[i : i + 1], target[i : i + 1], torch.Generator().manual_seed(0)) for i in range(6)]
         assert head.batch_statistics == (not torch.isclose(whole, torch.stack(parts).mean())), name

@@ -10,7 +10,9 @@ import torch
 
 from core.batches import SequenceBatches
 from core.codec import FIRST, MASKED
-from core.heads import SampledHead, TiedHead
+from core.encoders import GRU
+from core.errors import UserError
+from core.heads import GBCEHead, SampledHead, TiedHead
 from core.methods import Autoregressive
 from recsys.encoders import ModelConfig, build_encoder, build_heads
 from recsys.pretext import MaskedItems, NextItem
@@ -77,6 +79,60 @@ def test_log_probabilities_are_over_the_whole_catalogue():
 
 def test_a_small_catalogue_is_scored_whole():
     assert type(build_heads(encoder(), ModelConfig(dim=16, negatives=512), np.ones(17, np.int64))["item"]) is TiedHead
+
+
+def test_a_gru_sees_the_past_alone_and_its_order():
+    net = build_encoder(20, replace(SMALL, trunk="gru")).eval()
+    assert isinstance(net.trunk, GRU)
+    a, b = net(items([3, 4, 5, 6])).x, net(items([3, 4, 9, 9])).x
+    assert torch.allclose(a[:, :2], b[:, :2], atol=1e-6) and not torch.allclose(a[:, 2:], b[:, 2:], atol=1e-3)
+    assert not torch.allclose(net.embed(items([3, 4, 5])), net.embed(items([4, 3, 5])), atol=1e-3)
+    assert torch.allclose(net.embed(items([3, 4], [3, 4, 5, 6]))[0], net.embed(items([3, 4]))[0], atol=1e-6)
+
+
+def test_a_gru_that_is_to_see_later_items_is_refused():
+    with pytest.raises(UserError, match="a GRU sees no later item"):
+        build_encoder(20, replace(SMALL, trunk="gru", causal=False))
+
+
+@pytest.mark.parametrize(("negatives", "used"), [(4, 4), (0, 16), (500, 16)])
+def test_gbce_scores_the_whole_catalogue_too(negatives, used):
+    net = encoder()
+    head = build_heads(net, ModelConfig(dim=16, negatives=negatives, loss="gbce"), np.ones(17, np.int64))["item"]
+    assert isinstance(head, GBCEHead) and head.negatives == used
+    assert torch.allclose(head.log_probs(torch.randn(3, 16)).exp().sum(1), torch.ones(3), atol=1e-5)
+    with pytest.raises(UserError, match="calibration is 2"):
+        ModelConfig(calibration=2.0)
+
+
+@pytest.mark.parametrize(("changes", "steps"), [({"loss": "gbce", "negatives": 16}, 160), ({"trunk": "gru"}, 60)])
+def test_every_loss_and_trunk_learns_what_follows(changes, steps):
+    from recsys.data import from_frame
+
+    sequences = from_frame(generate(World(users=300, intents=3, stages=4, items=3), 0)).sequences
+    config = replace(ModelConfig(dim=32, dropout=0.0, length=20), **changes)
+    torch.manual_seed(0)
+    net = build_encoder(sequences.catalogue.size, config)
+    heads = build_heads(net, config, np.ones(sequences.n_items, np.int64))
+    method, batches = (
+        Autoregressive(net, heads),
+        SequenceBatches(sequences.ragged(), 64, 0, 21, crop="last", min_length=2),
+    )
+    generator, best = torch.Generator().manual_seed(0), torch.optim.Adam(method.parameters(), 0.01)
+
+    def surprise() -> float:
+        batch = batches.at(np.flatnonzero(sequences.lengths >= 3)[:200])
+        with torch.no_grad():
+            x, target = net(batch).x[:, :-1], batch["item"][:, 1:]
+            return float(-heads["item"].log_prob(x[target > 0], target[target > 0]).mean())
+
+    for step in range(steps):
+        loss = method(NextItem()(batches.batch(step // len(batches), step % len(batches)), generator), generator).loss
+        best.zero_grad()
+        loss.backward()
+        best.step()
+    share = np.bincount(sequences.items)[FIRST:] / len(sequences.items)
+    assert surprise() < 0.75 * -(share * np.log(share)).sum()
 
 
 def test_masked_items_hide_what_they_ask_for_and_never_padding():
