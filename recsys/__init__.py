@@ -19,11 +19,22 @@ if getattr(core, "DISTRIBUTION", None) != "tacit":
     raise ImportError(_LINE)
 
 if TYPE_CHECKING:
-    from recsys.baselines import ItemKNN, Popularity, SessionKNN
+    from recsys.baselines import (
+        EASE,
+        STAN,
+        ItemKNN,
+        Markov,
+        Popularity,
+        RecentPopularity,
+        SessionKNN,
+        SessionPopularity,
+    )
     from recsys.data import Columns, load
     from recsys.estimators import SessionRecommender
     from recsys.evaluation import evaluate
+    from recsys.hybrid import Hybrid
     from recsys.sequences import LeaveOneOut, Sequences
+    from recsys.sessions import SessionSet, read_sessions
 
 _HOMES = {
     "SessionRecommender": "estimators",
@@ -35,17 +46,33 @@ _HOMES = {
     "Popularity": "baselines",
     "ItemKNN": "baselines",
     "SessionKNN": "baselines",
+    "RecentPopularity": "baselines",
+    "SessionPopularity": "baselines",
+    "Markov": "baselines",
+    "STAN": "baselines",
+    "EASE": "baselines",
+    "Hybrid": "hybrid",
+    "SessionSet": "sessions",
+    "read_sessions": "sessions",
 }
 __all__ = [
+    "EASE",
+    "STAN",
     "Columns",
+    "Hybrid",
     "ItemKNN",
     "LeaveOneOut",
+    "Markov",
     "Popularity",
+    "RecentPopularity",
     "Sequences",
     "SessionKNN",
+    "SessionPopularity",
     "SessionRecommender",
+    "SessionSet",
     "evaluate",
     "load",
+    "read_sessions",
 ]
 
 

@@ -115,7 +115,9 @@ def trials(
     ]
 
 
-def chosen(model: Scorer, neighbours: Scorer, history: Sequences, target: NDArray[np.int64], **grid: Sequence[float]) -> Hybrid:
+def chosen(
+    model: Scorer, neighbours: Scorer, history: Sequences, target: NDArray[np.int64], **grid: Sequence[float]
+) -> Hybrid:
     """The mixture with the largest sum of recall@20 and mrr@20, each as a share of the best found, on validation examples."""
     found = trials(model, neighbours, history, target, **grid)  # type: ignore[arg-type]
     recall, mrr = max(max(t.recall for t in found), 1e-12), max(max(t.mrr for t in found), 1e-12)

@@ -116,7 +116,8 @@ class STAN(Votes):
         half_life: places back in the history at which an event counts half (λ1).
         age: share of the training sessions, the newest first, after which a past session counts half (λ2).
         reach: places from the shared item at which a neighbour's item counts half (λ3); votes of less than 2^-14 are left out.
-        length: power of a past session's number of items by which its likeness is divided; 0.5 is the cosine.
+        length: power of a past session's number of items by which its likeness is divided; 0.5 is the cosine, as in the paper.
+        power: of the summed weights of the shared items; 1 as in the paper, above it sessions that share much gain.
         idf: power of log(sessions / sessions with the item) in the votes (as VSTAN, Ludewig et al. 2021, has it).
         before: how much an item counts that stands before the shared one in the past session; 1 as in the paper.
         again: how much votes for items of the history itself count; 1 as in the paper.
@@ -127,13 +128,16 @@ class STAN(Votes):
     age: float = float("inf")
     reach: float = float("inf")
     length: float = 0.5
+    power: float = 1.0
     idf: float = 0.0
     before: float = 1.0
     again: float = 1.0
     index: sparse.csr_matrix = field(init=False, repr=False)  # (items, events): which events are of an item
     session: NDArray[np.int64] = field(init=False, repr=False)  # (events,)
     weight: NDArray[np.float32] = field(init=False, repr=False)  # (sessions,): age and length
-    ballots: sparse.csr_matrix = field(init=False, repr=False)  # (voters, items): what a neighbour votes, met at an event
+    ballots: sparse.csr_matrix = field(
+        init=False, repr=False
+    )  # (voters, items): what a neighbour votes, met at an event
     voter: NDArray[np.int64] = field(init=False, repr=False)  # (events,) the row of `ballots`
 
     def fit(self, train: Sequences) -> STAN:
@@ -149,7 +153,9 @@ class STAN(Votes):
         decay = np.exp2(-np.minimum(age, 100.0))
         self.weight = (decay / np.maximum(lengths, 1) ** self.length).astype(np.float32)
         self.voter = np.arange(events)
-        if np.isinf(self.reach) and self.before == 1.0:  # the place does not matter: one row a session, not one an event
+        if (
+            np.isinf(self.reach) and self.before == 1.0
+        ):  # the place does not matter: one row a session, not one an event
             self.voter = session
             self.ballots = sparse.csr_matrix(train.matrix() @ sparse.diags(rarity(train.matrix(), self.idf)))
         else:
@@ -183,7 +189,7 @@ class STAN(Votes):
         new = np.ones(len(rows), dtype=bool)  # events of one session stand together
         new[1:] = (np.diff(rows) != 0) | (np.diff(session) != 0)
         starts, group = np.flatnonzero(new), np.cumsum(new) - 1
-        likeness = np.add.reduceat(shared.data, starts) * self.weight[session[starts]]
+        likeness = np.add.reduceat(shared.data, starts) ** np.float32(self.power) * self.weight[session[starts]]
         newest = shared.data == np.maximum.reduceat(shared.data, starts)[group]
         met = np.maximum.reduceat(np.where(newest, shared.indices, -1), starts)  # the event of the newest shared item
         counts = np.bincount(rows[starts], minlength=len(history))

@@ -123,12 +123,16 @@ def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     from recsys.data import read_table
 
     if not path.is_file():
-        raise UserError("a file of the session set is missing", where=path, mend=f"give a folder with {TRAIN} and {TEST}")
+        raise UserError(
+            "a file of the session set is missing", where=path, mend=f"give a folder with {TRAIN} and {TEST}"
+        )
     table = read_table(path)
     lost = [column for column in columns if column not in table]
     if lost or table.empty:
         raise UserError(
-            f"no column {lost[0]}" if lost else "the table has no rows", where=path.name, mend=f"give {', '.join(columns)}"
+            f"no column {lost[0]}" if lost else "the table has no rows",
+            where=path.name,
+            mend=f"give {', '.join(columns)}",
         )
     return table
 

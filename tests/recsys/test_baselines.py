@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from core.codec import FIRST, Categories
 from core.errors import UserError
 from recsys.baselines import (
-    EASE, FLOORS, ItemKNN, Markov, Popularity, RecentPopularity, SessionPopularity,
+    EASE,
+    FLOORS,
+    ItemKNN,
+    Markov,
+    Popularity,
+    RecentPopularity,
+    SessionPopularity,
 )  # fmt: skip
 from recsys.ranking import ranks_of
 from recsys.sequences import Sequences
@@ -55,7 +63,7 @@ def test_markov_equals_a_loop_over_pairs(seed):
     for one in lists:
         for item in one:
             popular[item] += item >= 0
-        for a, b in zip(one, one[1:], strict=False):
+        for a, b in pairwise(one):
             if a >= 0 and b >= 0:
                 counts[a, b] += 1
     model = Markov(backoff=0.2).fit(train)

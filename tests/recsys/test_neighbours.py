@@ -33,7 +33,9 @@ def rarity(lists: list[list[int]], power: float) -> dict[int, float]:
     return {item: max(np.log(len(lists) / max(n, 1)), 1e-3) ** power for item, n in enumerate(held)}
 
 
-def slow_vsknn(lists: list[list[int]], history: list[int], k: int, half_life: float, idf: float, sample: int) -> list[float]:
+def slow_vsknn(
+    lists: list[list[int]], history: list[int], k: int, half_life: float, idf: float, sample: int
+) -> list[float]:
     weight, rare = weights_of(history, half_life), rarity(lists, idf)
     met = [n for n, one in enumerate(lists) if set(one) & set(history)]
     met = met[-sample:] if sample else met
@@ -54,7 +56,7 @@ def slow_stan(lists: list[list[int]], history: list[int], model: STAN) -> list[f
         shared = [item for item in place if item in weight]
         if shared:
             age = (len(lists) - 1 - n) / (model.age * len(lists))
-            like[n] = sum(weight[i] for i in shared) * 0.5**age / len(place) ** model.length
+            like[n] = sum(weight[i] for i in shared) ** model.power * 0.5**age / len(place) ** model.length
             met[n] = place[max(shared, key=lambda item: weight[item])]
     near = sorted(like, key=lambda n: -like[n])[: model.neighbours]
     scores = [0.0] * ITEMS
@@ -68,7 +70,9 @@ def slow_stan(lists: list[list[int]], history: list[int], model: STAN) -> list[f
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("k", "half_life", "idf", "sample"), [(5, 1.0, 1.0, 0), (100, 3.0, 0.0, 0), (100, 2.0, 0.5, 10)])
+@pytest.mark.parametrize(
+    ("k", "half_life", "idf", "sample"), [(5, 1.0, 1.0, 0), (100, 3.0, 0.0, 0), (100, 2.0, 0.5, 10)]
+)
 def test_session_knn_equals_a_loop(seed, k, half_life, idf, sample):
     lists, histories = drawn(seed), drawn(seed + 100, 8)
     model = SessionKNN(k, half_life, idf, sample).fit(sequences(*lists))
@@ -81,7 +85,7 @@ SETTINGS = [
     STAN(neighbours=100),
     STAN(neighbours=6, half_life=1.0, age=0.3, reach=1.5),
     STAN(neighbours=9, half_life=0.5, age=0.2, length=0.0, idf=1.0, again=0.3),
-    STAN(neighbours=100, age=1.0, before=0.4, reach=2.0, idf=0.5, again=2.0),
+    STAN(neighbours=100, age=1.0, power=2.0, before=0.4, reach=2.0, idf=0.5, again=2.0),
     STAN(neighbours=7, age=0.5, before=0.0),
 ]
 
