@@ -19,11 +19,22 @@ if getattr(core, "DISTRIBUTION", None) != "tacit":
     raise ImportError(_LINE)
 
 if TYPE_CHECKING:
-    from recsys.baselines import ItemKNN, Popularity, SessionKNN
+    from recsys.baselines import (
+        EASE,
+        STAN,
+        ItemKNN,
+        Markov,
+        Popularity,
+        RecentPopularity,
+        SessionKNN,
+        SessionPopularity,
+    )
     from recsys.data import Columns, load
     from recsys.estimators import SessionRecommender
     from recsys.evaluation import evaluate
+    from recsys.hybrid import Hybrid
     from recsys.sequences import Sequences
+    from recsys.sessions import read_sessions
     from recsys.split import Examples, Split, leave_one_out
 
 _HOMES = {
@@ -38,19 +49,33 @@ _HOMES = {
     "Popularity": "baselines",
     "ItemKNN": "baselines",
     "SessionKNN": "baselines",
+    "RecentPopularity": "baselines",
+    "SessionPopularity": "baselines",
+    "Markov": "baselines",
+    "STAN": "baselines",
+    "EASE": "baselines",
+    "Hybrid": "hybrid",
+    "read_sessions": "sessions",
 }
 __all__ = [
+    "EASE",
+    "STAN",
     "Columns",
     "Examples",
+    "Hybrid",
     "ItemKNN",
+    "Markov",
     "Popularity",
+    "RecentPopularity",
     "Sequences",
     "SessionKNN",
+    "SessionPopularity",
     "SessionRecommender",
     "Split",
     "evaluate",
     "leave_one_out",
     "load",
+    "read_sessions",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The floors: popularity, item kNN and session kNN. Sparse matrices, no loop over users or items.
+"""The floors: popularity of four kinds and first-order Markov here; neighbourhoods and EASE beside them. No loop over users or items.
 
 Each is `fit(train)` then `scores(history) -> (N, items)`, and each fits in seconds.
 """
@@ -6,39 +6,38 @@ Each is `fit(train)` then `scores(history) -> (N, items)`, and each fits in seco
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from core.codec import FIRST
+from core.errors import UserError
+from recsys.ease import EASE
+from recsys.neighbours import STAN, ItemKNN, SessionKNN, recency
 from recsys.sequences import Sequences
+from recsys.votes import top_k
+
+__all__ = [
+    "EASE", "FLOORS", "STAN", "ItemKNN", "Markov", "Popularity", "RecentPopularity", "SessionKNN", "SessionPopularity",
+    "recency", "top_k",
+]  # fmt: skip
 
 
-def top_k(matrix: sparse.csr_matrix, k: int) -> sparse.csr_matrix:
-    """Each row's `k` largest entries; of equal ones those with the smaller column."""
-    matrix = sparse.csr_matrix(matrix)
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    order = np.lexsort((matrix.indices, -matrix.data, rows))
-    keep = order[np.arange(len(order)) - matrix.indptr[rows[order]] < k]  # place within the row
-    return sparse.csr_matrix((matrix.data[keep], (rows[keep], matrix.indices[keep])), shape=matrix.shape)
-
-
-def recency(history: Sequences, half_life: float) -> NDArray[np.float32]:
-    """Weight (total,) of each event: 1 for the last of its sequence, halved every `half_life` places before."""
-    from_end = history.offsets[1:][history.rows()] - 1 - np.arange(len(history.items))
-    return np.exp2(-from_end / half_life).astype(np.float32)
+def occurrences(items: NDArray[np.int64], n_items: int) -> NDArray[np.float32]:
+    """How often each item of the catalogue is among the ids, (n_items,)."""
+    return np.bincount(items[items >= FIRST] - FIRST, minlength=n_items).astype(np.float32)
 
 
 @dataclass
 class Popularity:
     """The same list for everyone: how often each item occurs in training."""
 
-    counts: NDArray[np.float32] = field(init=False)
+    counts: NDArray[np.float32] = field(init=False, repr=False)
 
     def fit(self, train: Sequences) -> Popularity:
-        known = train.items[train.items >= FIRST] - FIRST
-        self.counts = np.bincount(known, minlength=train.n_items).astype(np.float32)
+        self.counts = occurrences(train.items, train.n_items)
         return self
 
     def scores(self, history: Sequences) -> NDArray[np.float32]:
@@ -46,67 +45,92 @@ class Popularity:
 
 
 @dataclass
-class ItemKNN:
-    """Items close to those of the history, by cosine of the users who had both (Sarwar et al. 2001; Deshpande & Karypis 2004).
+class RecentPopularity:
+    """Popularity in the last part of training alone. Rows must stand in order of time: their order is all that is known of it.
 
     Attributes:
-        neighbours: kept per item.
-        shrink: users added to each cosine's denominator, so that chance meetings of rare items count less.
-        half_life: places back in the history at which an item counts half.
+        share: of the training events, the last so many are counted.
     """
 
-    neighbours: int = 200
-    shrink: float = 0.0
-    half_life: float = 3.0
-    similarity: sparse.csr_matrix = field(init=False, repr=False)
+    share: float = 0.1
+    counts: NDArray[np.float32] = field(init=False, repr=False)
 
-    def fit(self, train: Sequences) -> ItemKNN:
-        users = train.matrix()
-        together = (users.T @ users).tocoo()
-        norm = np.sqrt(np.maximum(together.diagonal(), 1.0))
-        cosine = together.data / (norm[together.row] * norm[together.col] + self.shrink)
-        apart = together.row != together.col
-        found = sparse.csr_matrix((cosine[apart], (together.row[apart], together.col[apart])), shape=together.shape)
-        self.similarity = top_k(found.astype(np.float32), self.neighbours)
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise UserError(f"share is {self.share}", where="recent popularity", mend="use more than 0 and at most 1")
+
+    def fit(self, train: Sequences) -> RecentPopularity:
+        events = len(train.items)
+        self.counts = occurrences(train.items[events - int(np.ceil(self.share * events)) :], train.n_items)
         return self
 
     def scores(self, history: Sequences) -> NDArray[np.float32]:
-        return (history.matrix(recency(history, self.half_life)) @ self.similarity).toarray()
+        return np.broadcast_to(self.counts, (len(history), len(self.counts)))
 
 
 @dataclass
-class SessionKNN:
-    """Items of the sessions most like this one, recent events counting more (VSKNN, Ludewig & Jannach 2018).
+class SessionPopularity:
+    """S-POP: how often an item came in this session (Hidasi et al. 2016); popularity in training breaks ties, and ranks the rest."""
 
-    A past session's likeness is the sum of the weights of the events it shares, over the root of its length; its vote
-    for an item is worth more the rarer the item is (idf).
+    share: NDArray[np.float32] = field(init=False, repr=False)  # below 1, so that one event of the session outweighs it
 
-    Attributes:
-        neighbours: past sessions that vote.
-        half_life: places back in the history at which an event counts half.
-        idf: power of log(sessions / sessions with the item).
-    """
-
-    neighbours: int = 500
-    half_life: float = 3.0
-    idf: float = 0.5
-    sessions: sparse.csr_matrix = field(init=False, repr=False)
-    votes: sparse.csr_matrix = field(init=False, repr=False)
-
-    def fit(self, train: Sequences) -> SessionKNN:
-        sessions = train.matrix()
-        length = np.sqrt(np.maximum(np.asarray(sessions.sum(1)).ravel(), 1.0))
-        rarity = (
-            np.log(max(len(train), 2) / np.maximum(np.asarray(sessions.sum(0)).ravel(), 1.0)).clip(min=1e-3) ** self.idf
-        )
-        self.sessions = sparse.diags(1 / length) @ sessions
-        self.votes = sparse.csr_matrix(sessions @ sparse.diags(rarity)).astype(np.float32)
-        self.sessions = sparse.csr_matrix(self.sessions.T).astype(np.float32)  # (items, sessions): ready for products
+    def fit(self, train: Sequences) -> SessionPopularity:
+        counts = occurrences(train.items, train.n_items)
+        self.share = counts / (counts.max(initial=0.0) + 1.0)
         return self
 
     def scores(self, history: Sequences) -> NDArray[np.float32]:
-        likeness = history.matrix(recency(history, self.half_life)) @ self.sessions  # (N, sessions)
-        return (top_k(likeness, self.neighbours) @ self.votes).toarray()
+        scores = np.tile(self.share, (len(history), 1))
+        known = history.items >= FIRST
+        np.add.at(scores, (history.rows()[known], history.items[known] - FIRST), np.float32(1.0))
+        return scores
 
 
-FLOORS = {"popularity": Popularity, "item_knn": ItemKNN, "session_knn": SessionKNN}
+@dataclass
+class Markov:
+    """How often each item followed the history's last known one: a first-order Markov chain.
+
+    Score of b after a: (1 - backoff) · n(a, b) / n(a) + backoff · n(b) / n; after an item that nothing ever followed, and for an
+    empty history, the second part alone. Without backoff those histories score zero throughout.
+
+    Attributes:
+        backoff: weight of popularity (Jelinek & Mercer 1980), from 0 to 1.
+    """
+
+    backoff: float = 0.01
+    follows: sparse.csr_matrix = field(init=False, repr=False)  # (items, items), rows of sum 1 or 0
+    popular: NDArray[np.float32] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.backoff <= 1:
+            raise UserError(f"backoff is {self.backoff}", where="markov", mend="use 0 to 1")
+
+    def fit(self, train: Sequences) -> Markov:
+        before, after = train.items[:-1], train.items[1:]
+        inside = np.diff(train.rows()) == 0
+        pair = inside & (before >= FIRST) & (after >= FIRST)
+        shape = (train.n_items, train.n_items)
+        ones = np.ones(int(pair.sum()), dtype=np.float32)
+        counts = sparse.csr_matrix((ones, (before[pair] - FIRST, after[pair] - FIRST)), shape=shape)  # adds repeats up
+        total = np.asarray(counts.sum(1)).ravel()
+        self.follows = sparse.csr_matrix(sparse.diags(1 / np.maximum(total, 1.0)) @ counts).astype(np.float32)
+        counted = occurrences(train.items, train.n_items)
+        self.popular = counted / max(float(counted.sum()), 1.0)
+        return self
+
+    def scores(self, history: Sequences) -> NDArray[np.float32]:
+        last = history.known().last(1)
+        scores = (last.matrix() @ self.follows).toarray() * np.float32(1.0 - self.backoff)
+        return scores + np.float32(self.backoff) * self.popular
+
+
+FLOORS: dict[str, Any] = {
+    "popularity": Popularity,
+    "recent_popularity": RecentPopularity,
+    "session_popularity": SessionPopularity,
+    "markov": Markov,
+    "item_knn": ItemKNN,
+    "session_knn": SessionKNN,
+    "stan": STAN,
+    "ease": EASE,
+}

@@ -108,7 +108,8 @@ class Pretrain:
         steps: optimizer steps. The preset's own budget where neither is given.
         seed: of weights and batches.
         device: cpu, cuda, ….
-        hold_out: last events of each user that training never sees: 2 for `evaluate`, 0 for production.
+        hold_out: last events of each user that training never sees: 2 for `evaluate`, 0 for production; by itself 2, and 0 where the
+            data bring later sessions to be asked.
         set: key=value settings of the preset, such as model.dim=128 or train.lr=0.002.
         table: columns and limits.
     """
@@ -120,17 +121,19 @@ class Pretrain:
     steps: int | None = None
     seed: int = 0
     device: str = "cpu"
-    hold_out: int = 2
+    hold_out: int | None = None
     set: tuple[str, ...] = ()
     table: Annotated[Table, tyro.conf.arg(name="")] = field(default_factory=Table)
 
     def run(self) -> None:
         from core.datasets import sha256
         from recsys.estimators import SessionRecommender
+        from recsys.protocol import has_test
 
         loaded = _load(self.data, self.table)
+        hold_out = (0 if has_test(self.data) else 2) if self.hold_out is None else self.hold_out
         model = SessionRecommender(
-            self.method, self.minutes, self.steps, self.seed, self.device, self.hold_out, self.set, self.table.columns()
+            self.method, self.minutes, self.steps, self.seed, self.device, hold_out, self.set, self.table.columns()
         )
         model.fit_sequences(loaded.sequences, self.out, say, sha256(loaded.file))
         model.save(self.out)
@@ -139,11 +142,13 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Rank each user's last item among all items, beside the floors; write evaluation.json and report.html.
+    """Rank the items that came next among all items, beside the floors; write evaluation.json and report.html.
+
+    Asked are the later sessions of a prepared folder (`prepare`), the published test of a session set, or else each user's last item.
 
     Attributes:
         run: run folder.
-        data: the data of the run (trained with --hold-out 2), or other data over the same catalogue.
+        data: the data of the run (trained as --hold-out says by itself), or other data over the same catalogue.
         out: folder.
         fractions: shares of the users on which the model is trained from scratch, for the curve.
         draws: draws of users at each fraction.
@@ -164,18 +169,17 @@ class Evaluate:
     table: Annotated[Table, tyro.conf.arg(name="")] = field(default_factory=Table)
 
     def run(self) -> None:
-        from core.datasets import sha256
         from recsys.evaluation import evaluate
+        from recsys.protocol import protocol_of
         from recsys.ranking import MAIN
-        from recsys.split import leave_one_out
 
         model = _run(self.run_folder, self.device)
-        loaded = _load(self.data, self.table, model)
+        asked = protocol_of(self.data, self.table.columns(), self.table.limits(), model.catalogue_)
         result = evaluate(
-            model, leave_one_out(loaded.sequences), data=sha256(loaded.file), fractions=self.fractions, draws=self.draws, sampled=self.sampled,
+            model, asked.split, data=asked.digest, fractions=self.fractions, draws=self.draws, sampled=self.sampled,
             seed=self.seed, note=say,
         )  # fmt: skip
-        result.protocol["set aside"] = loaded.quarantine.summary()
+        result.protocol["set aside"] = asked.aside
         path = result.write(self.out)
         print(f"{MAIN} {result.metrics[MAIN]}")
         for name, metrics in result.floors.items():

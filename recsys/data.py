@@ -11,33 +11,23 @@ import numpy as np
 import pandas as pd
 
 from core.codec import FIRST, Categories
-from core.datasets import Known, locate, verify
+from core.datasets import locate, verify
 from core.errors import UserError
 from core.quarantine import Quarantine
 from recsys.clock import clean_times
+from recsys.known import KNOWN
 from recsys.sequences import Sequences
 
-_S3REC = "recsys/s3rec_sequences/{}.parquet"
-_SOURCE = "github.com/RUCAIBox/CIKM2020-S3Rec"
-_LICENCE = "Amazon reviews 2014, for research; the preparation states no licence"
-_SHA256 = {
-    "beauty": "f6a04e40f235b072bbfed8b70866e3e063c9456c6597eecb5272e8ad04de81b7",
-    "sports": "f55bcea43e1376809bcc353c80a66684aa897d9bbd5d5e26989420b283e5ed84",
-    "toys": "ce778ff7d14f6217dab3286dcf4cdb8a317bbf819a2b67a663fc87e59d6fbf57",
-}
-KNOWN = {
-    name: Known(_S3REC.format(name), {f"{name}.parquet": digest}, source=_SOURCE, licence=_LICENCE)
-    for name, digest in _SHA256.items()
-}
 USERS = ("user_id", "session_id", "user", "session", "visitorid", "customer_id")
 ITEMS = ("item_id", "item", "product_id", "itemid", "aid", "sku")
 TIMES = ("timestamp", "time", "ts", "datetime", "date", "event_time")
 NAMES = (
     "interactions.parquet",
     "interactions.csv",
-    "sequences.parquet",
+    "sequences.parquet",  # this and the next: what `prepare` writes
     "train.parquet",
-)  # the last two: what `prepare` writes
+    "train_sessions.parquet",
+)
 _NOT_AN_ID = {"", "nan", "inf", "-inf", "+inf", "infinity", "-infinity", "null", "none", "<na>"}
 
 
@@ -94,7 +84,8 @@ def load(
     time) are set aside but for the first.
 
     Args:
-        data: a file, a folder that holds one, or a known set (`beauty`, `sports`, `toys`), whose checksum is verified.
+        data: a file, a folder that holds one, or a known set (`beauty`, `movielens_100k`, …), whose checksums are verified; of a
+            session set its training sessions (`recsys.sessions` gives its test too).
         columns: their names.
         limits: what is still believed.
         catalogue: known items; others become id 1 (unknown). None: every item of the data is known.
@@ -114,7 +105,7 @@ def find(data: str | Path) -> Path:
     """The one file that `data` names; a known set's checksum is verified."""
     path = locate(data, KNOWN)
     if str(data) in KNOWN:
-        verify(path.parent, KNOWN[str(data)])
+        verify(path if path.is_dir() else path.parent, KNOWN[str(data)])
     if path.is_file():
         return path
     for name in NAMES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,23 +13,42 @@ from core.errors import UserError
 from core.evaluation import Answer, Evaluation, Section, answer, labels_saved
 from core.probes import label_subset
 from core.statistics import Estimate, mean_interval
-from recsys.baselines import ItemKNN, Popularity, SessionKNN
+from recsys.baselines import Markov, Popularity, RecentPopularity, SessionPopularity
+from recsys.ease import EASE
 from recsys.estimators import SessionRecommender
+from recsys.neighbours import STAN, ItemKNN, SessionKNN
 from recsys.ranking import MAIN, METRICS, Ranking, Scorer, rank_all
 from recsys.sections import sections
 from recsys.sequences import Sequences
 from recsys.split import Examples, Split
+from recsys.tuning import INF
 
 GRIDS: dict[str, list[Any]] = {
     "popularity": [Popularity()],
+    "recent_popularity": [RecentPopularity(share) for share in (0.3, 0.1, 0.03)],
+    "markov": [Markov(backoff) for backoff in (0.0, 0.3)],
     "item_knn": [ItemKNN(shrink=s, half_life=h) for h in (0.3, 1.0, 3.0) for s in (0.0, 20.0)],
     "session_knn": [SessionKNN(half_life=h, idf=i) for h in (0.3, 1.0, 3.0) for i in (0.0, 1.0)],
 }
+SESSION_GRIDS: dict[str, list[Any]] = {
+    "session_popularity": [SessionPopularity()],
+    "stan": [
+        STAN(500, half_life=h, age=a, reach=r, length=0.5, power=1.5, idf=0.5) for h in (1.5, 5.0) for a in (0.3, INF) for r in (2.0, 5.0)
+    ],
+}  # fmt: skip
+DENSE = 5000  # items up to which EASE is fitted, in seconds
+EASES = [EASE(l2=l2) for l2 in (100.0, 500.0)]
 Note = Callable[[str], None]
 
 
+def grids(split: Split) -> dict[str, list[Any]]:
+    """The floors that suit a split, each with the settings to choose from; EASE for catalogues that its dense matrix allows."""
+    found = {**GRIDS, **(SESSION_GRIDS if split.repeats else {})}
+    return {**found, "ease": EASES} if split.train.n_items <= DENSE else found
+
+
 def tuned_floors(split: Split, questions: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Each floor with the settings that are best on at most so many of the validation questions."""
+    """Each floor with the settings that are best on at most so many of the validation questions, fitted on all of `train`."""
     asked = split.validation.sample(questions, seed)
     if not len(asked):
         raise UserError(
@@ -39,12 +58,13 @@ def tuned_floors(split: Split, questions: int = 2000, seed: int = 0) -> dict[str
         )
 
     def worth(floor: Any) -> float:
-        return float(rank_all(floor.fit(split.train), asked, split.repeats).per_user(MAIN).mean())
+        return float(rank_all(floor.fit(split.tuning), asked, split.repeats).per_user(MAIN).mean())
 
-    return {
-        name: max((replace(floor) for floor in grid), key=worth) if len(grid) > 1 else grid[0].fit(split.train)
-        for name, grid in GRIDS.items()
-    }
+    found = {}
+    for name, grid in grids(split).items():
+        best = max((replace(floor) for floor in grid), key=worth) if len(grid) > 1 else replace(grid[0])
+        found[name] = best.fit(split.train)
+    return found
 
 
 def sparser(split: Split, fraction: float, seed: int) -> Sequences:
@@ -131,7 +151,7 @@ def evaluate(
             "test items unknown to the run (left out)": unknown,
             "steps": model.steps_spent(), "training minutes": round(model.minutes_spent(), 2), "checkpoint": "last step",
             "history cut to": model.recipe_.model.length,
-            "floors tuned on validation items": {n: _settings(f) for n, f in floors.items() if n != "popularity"},
+            "floors tuned on validation items": {n: _settings(f) for n, f in floors.items() if fields(f)},
             "seeds": {"run": model.recipe_.train.seed, f"draws of {split.unit}": list(range(draws))},
             "from scratch": f"the same recipe on fewer {split.unit}; its steps are max(fraction, min(0.2, 2 · fraction)) of the run's",
             "curve measured on questions": len(scratch.asked),
@@ -253,4 +273,5 @@ def users_saved(curve: list[dict[str, Any]], floor: str, everyone: int, unit: st
 
 
 def _settings(floor: Any) -> dict[str, Any]:
-    return {key: getattr(floor, key) for key in ("neighbours", "shrink", "half_life", "idf") if hasattr(floor, key)}
+    """A floor's settings: its dataclass fields that it is made with."""
+    return {f.name: getattr(floor, f.name) for f in fields(floor) if f.init}

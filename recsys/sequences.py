@@ -59,6 +59,16 @@ class Sequences:
         """Sequence number of each event, (total,)."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
+    def over(self, catalogue: Categories) -> Sequences:
+        """The same sequences over another catalogue; items that it does not hold become unknown."""
+        return replace(self, items=self.ids(catalogue)[self.items], catalogue=catalogue)
+
+    def ids(self, catalogue: Categories) -> NDArray[np.int64]:
+        """(size,) the id in another catalogue of each id of this one."""
+        if catalogue.values == self.catalogue.values:
+            return np.arange(catalogue.size)
+        return np.concatenate([np.arange(FIRST), catalogue.encode(np.array(self.catalogue.values, dtype=object))])
+
     def select(self, rows: NDArray) -> Sequences:
         """The sequences `rows`, in that order."""
         rows = np.asarray(rows, dtype=np.int64)

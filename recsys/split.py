@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from core.codec import FIRST
+from core.codec import FIRST, Categories
 from core.errors import UserError
 from recsys.sequences import Sequences
 
@@ -43,6 +43,10 @@ class Examples:
         """The questions `rows`, in that order."""
         return Examples(self.history.select(rows), self.target[rows], self.group[rows])
 
+    def over(self, catalogue: Categories) -> Examples:
+        """The same questions over another catalogue."""
+        return Examples(self.history.over(catalogue), self.history.ids(catalogue)[self.target], self.group)
+
     def sample(self, most: int, seed: int) -> Examples:
         """At most `most` of those whose answer is in the catalogue, drawn evenly, in their order."""
         rows = np.flatnonzero(self.known)
@@ -62,6 +66,7 @@ class Split:
         repeats: whether an item of the history may be the answer; if not, it is not ranked.
         unit: what `train` holds one sequence of.
         held_out: last events of each sequence of the data's file that `train` lacks.
+        earlier: what is learned from while settings are chosen, where the validation's sessions are a part of `train`.
     """
 
     name: str
@@ -71,6 +76,19 @@ class Split:
     repeats: bool = False
     unit: str = "users"
     held_out: int = 2
+    earlier: Sequences | None = None
+
+    @property
+    def tuning(self) -> Sequences:
+        """What may be learned from while settings are chosen by the validation questions."""
+        return self.train if self.earlier is None else self.earlier
+
+    def over(self, catalogue: Categories) -> Split:
+        """The same split over another catalogue, such as a run's; items that it does not hold become unknown."""
+        return replace(
+            self, train=self.train.over(catalogue), validation=self.validation.over(catalogue), test=self.test.over(catalogue),
+            earlier=None if self.earlier is None else self.earlier.over(catalogue),
+        )  # fmt: skip
 
     def rankable(self) -> tuple[Split, int]:
         """The split without the test questions whose answer is not in the catalogue, and how many those were."""
@@ -120,15 +138,15 @@ def later_sessions(train: Sequences, validation: Sequences, test: Sequences) -> 
     Raises:
         UserError: a part asks nothing.
     """
-    parts = {"validation": prefixes(validation), "test": prefixes(test)}
-    for name, part in parts.items():
+    chosen_by, asked = prefixes(validation), prefixes(test)
+    for name, part in (("validation", chosen_by), ("test", asked)):
         if len(part) < 2:
             raise UserError(
                 f"the {name} sessions ask {len(part)} questions", where=name, mend="give sessions of 2 events or more"
             )
     return Split(
         name="later sessions: each asked after every item but its last; all items ranked, repeats allowed",
-        train=train, repeats=True, unit="sessions", held_out=0, **parts,
+        train=train, repeats=True, unit="sessions", held_out=0, validation=chosen_by, test=asked,
     )  # fmt: skip
 
 

@@ -41,13 +41,10 @@ def test_every_role_stands_beside_ours(small, tmp_path):
     assert {row["role"] for row in rows} == {"ours", "floor", "published"}
     main = [row for row in rows if row["role"] == "ours" and row["metric"] == "ndcg@10"]
     assert len(main) == 1
-    assert (main[0]["goal"], main[0]["seeds"]) == (0.04, 2)
+    assert (main[0]["goal"], main[0]["seeds"]) == (0.0531, 2)
     assert main[0]["low"] < main[0]["value"] < main[0]["high"]
-    assert {row["method"] for row in rows if row["role"] == "floor"} == {
-        "popularity",
-        "item_knn",
-        "session_knn",
-        "untrained",
+    assert {"popularity", "markov", "item_knn", "session_knn", "untrained"} <= {
+        row["method"] for row in rows if row["role"] == "floor"
     }
 
 
