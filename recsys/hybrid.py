@@ -73,7 +73,7 @@ def shares(votes: NDArray, sharpness: float, otherwise: NDArray) -> NDArray[np.f
     return np.where(total > 0, part / np.where(total > 0, total, 1.0), otherwise).astype(np.float32, copy=False)
 
 
-def mixture(model: NDArray, votes: NDArray, weight: float) -> NDArray[np.float32]:
+def mixture(model: NDArray[np.float32], votes: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
     """`weight` of the first probabilities and the rest of the second."""
     return (np.float32(weight) * model + np.float32(1.0 - weight) * votes).astype(np.float32, copy=False)
 

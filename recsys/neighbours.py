@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from core.codec import FIRST
+from core.errors import UserError
 from recsys.sequences import Sequences
 from recsys.votes import Votes, rows_of, top_k
 
@@ -132,42 +133,42 @@ class STAN(Votes):
     idf: float = 0.0
     before: float = 1.0
     again: float = 1.0
-    index: sparse.csr_matrix = field(init=False, repr=False)  # (items, events): which events are of an item
+    # (items, events): which events are of an item; an event is an item of a session
+    index: sparse.csr_matrix = field(init=False, repr=False)
     session: NDArray[np.int64] = field(init=False, repr=False)  # (events,)
     weight: NDArray[np.float32] = field(init=False, repr=False)  # (sessions,): age and length
-    ballots: sparse.csr_matrix = field(
-        init=False, repr=False
-    )  # (voters, items): what a neighbour votes, met at an event
+    ballots: sparse.csr_matrix = field(init=False, repr=False)  # (voters, items): what is voted by a session met there
     voter: NDArray[np.int64] = field(init=False, repr=False)  # (events,) the row of `ballots`
 
+    def __post_init__(self) -> None:
+        for name in ("neighbours", "half_life", "age", "reach"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is {getattr(self, name)}", where="stan", mend="give a number above 0")
+
     def fit(self, train: Sequences) -> STAN:
-        item, session, place = distinct(train)
-        events = len(item)
-        self.index = sparse.csr_matrix(
-            (np.ones(events, np.float32), (item, np.arange(events))), shape=(train.n_items, events)
-        )
-        self.session = session
-        lengths = np.bincount(session, minlength=len(train))
+        item, self.session, place = distinct(train)
+        events, sessions = len(item), train.matrix()
+        ones = np.ones(events, dtype=np.float32)
+        self.index = sparse.csr_matrix((ones, (item, np.arange(events))), shape=(train.n_items, events))
+        lengths = np.bincount(self.session, minlength=len(train))
         age = (len(train) - 1 - np.arange(len(train))) / max(self.age * len(train), 1e-9)
-        # a floor, so that the oldest sessions still vote where no newer one does
-        decay = np.exp2(-np.minimum(age, 100.0))
+        decay = np.exp2(-np.minimum(age, 100.0))  # a floor, so that the oldest still vote where no newer one does
         self.weight = (decay / np.maximum(lengths, 1) ** self.length).astype(np.float32)
-        self.voter = np.arange(events)
+        worth = rarity(sessions, self.idf)
         if (
             np.isinf(self.reach) and self.before == 1.0
-        ):  # the place does not matter: one row a session, not one an event
-            self.voter = session
-            self.ballots = sparse.csr_matrix(train.matrix() @ sparse.diags(rarity(train.matrix(), self.idf)))
+        ):  # places do not matter: a row for each session serves its events
+            self.voter, self.ballots = self.session, sparse.csr_matrix(sessions @ sparse.diags(worth))
         else:
-            self.ballots = self._by_place(item, session, place, lengths, rarity(train.matrix(), self.idf))
+            self.voter, self.ballots = np.arange(events), self._by_place(item, place, lengths, worth)
         return self
 
     def _by_place(
-        self, item: NDArray, session: NDArray, place: NDArray, lengths: NDArray, worth: NDArray[np.float32]
+        self, item: NDArray, place: NDArray, lengths: NDArray, worth: NDArray[np.float32]
     ) -> sparse.csr_matrix:
         """(events, items): the decay by distance times `worth`, of all items within reach of each event in its session."""
         ends = np.cumsum(lengths)
-        first, last = (ends - lengths)[session], ends[session]  # (events,) its session's events
+        first, last = (ends - lengths)[self.session], ends[self.session]  # (events,) its session's events
         window = len(item) if np.isinf(self.reach) else int(np.ceil(FAR * self.reach))
         at = np.arange(len(item))
         low, high = np.maximum(first, at - window), np.minimum(last, at + window + 1)

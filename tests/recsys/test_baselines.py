@@ -12,6 +12,7 @@ from core.errors import UserError
 from recsys.baselines import (
     EASE,
     FLOORS,
+    STAN,
     ItemKNN,
     Markov,
     Popularity,
@@ -115,7 +116,9 @@ def test_ease_says_what_memory_a_large_catalogue_would_take():
         EASE().fit(large)
 
 
-@pytest.mark.parametrize("make", [lambda: EASE(l2=0), lambda: Markov(backoff=2), lambda: RecentPopularity(share=0)])
+@pytest.mark.parametrize(
+    "make", [lambda: EASE(l2=0), lambda: Markov(backoff=2), lambda: RecentPopularity(share=0), lambda: STAN(age=0.0)]
+)
 def test_a_setting_out_of_range_is_one_clear_line(make):
     with pytest.raises(UserError, match="; "):
         make()
