@@ -161,11 +161,12 @@ class SameTarget:
     other place goes on with has its own beginning as the third view.
 
     Attributes:
-        length: latest events of a beginning that are read.
+        length: latest events of a beginning that are read. Fewer than the model reads, since beginnings of one batch are not of
+            like length, and one long one pads them all.
     """
 
     kind: Literal["same_target"] = "same_target"
-    length: int = 50
+    length: int = 20
 
     def __post_init__(self) -> None:
         within(self, length=(1, 1e6))
