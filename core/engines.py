@@ -142,7 +142,8 @@ class Spark:
             for field in pa.parquet.read_schema(part):
                 if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
                     column = f.col(f"`{field.name.replace('`', '``')}`")
-                    moment = f.timestamp_micros(((column - f.pmod(column, f.lit(1000))) / 1000).cast("long"))
+                    micros = f.round((column - f.pmod(column, f.lit(1000))) / 1000)  # a quotient of floats, a bit off
+                    moment = f.timestamp_micros(micros.cast("long"))
                     read = read.withColumn(field.name, moment if field.type.tz else moment.cast("timestamp_ntz"))
             read = read.select("*", (f.col("_metadata.row_index") + before).alias(PLACE))
             before += pa.parquet.read_metadata(part).num_rows

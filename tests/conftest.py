@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from core.engines import Engine, Spark
+    from core.engines import DuckDB, Engine, Spark
 
 
 @pytest.fixture(scope="session")
@@ -29,12 +29,15 @@ def spark() -> Iterator[Spark]:
 
 
 @pytest.fixture(params=["duckdb", pytest.param("spark", marks=pytest.mark.spark)])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """Every test is one of both engines, which must give what pandas gives."""
-    if request.param == "spark":
-        yield request.getfixturevalue("spark")
-    else:
-        from core.engines import DuckDB
+    yield request.getfixturevalue(request.param)
 
-        with closing(DuckDB(0.5, tmp_path / "scratch", threads=1)) as made:
-            yield made
+
+@pytest.fixture
+def duckdb(tmp_path: Path) -> Iterator[DuckDB]:
+    """The engine inside this process; for what does not depend on which it is."""
+    from core.engines import DuckDB
+
+    with closing(DuckDB(0.5, tmp_path / "scratch", threads=1)) as made:
+        yield made

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -57,7 +58,13 @@ def quarantined(folder: Path) -> dict[int, str]:
     return {int(where.split()[1]): reason for where, reason in zip(rows["where"], rows["reason"], strict=True)}
 
 
-@pytest.mark.parametrize("seed", range(6))
+def engines(values: Iterable, both: Iterable) -> list:
+    """Cases `(engine, value)`: every value by DuckDB, some by Spark too, which takes seconds for what DuckDB does at once."""
+    cases = [pytest.param("duckdb", value, id=f"duckdb-{value}") for value in values]
+    return cases + [pytest.param("spark", value, id=f"spark-{value}", marks=pytest.mark.spark) for value in both]
+
+
+@pytest.mark.parametrize(("engine", "seed"), engines(range(6), (2, 3)), indirect=["engine"])
 def test_engines_agree_with_plain_python(engine: Engine, seed: int, tmp_path: Path) -> None:
     random = Random(seed)
     recipe = Recipe(
@@ -107,7 +114,7 @@ TIMES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", TIMES)
+@pytest.mark.parametrize(("engine", "kind"), engines(TIMES, ("seconds", "dates")), indirect=["engine"])
 def test_what_is_prepared_is_what_the_raw_file_loads_as(engine: Engine, kind: str, tmp_path: Path) -> None:
     """recsys.data, in pandas, is the second opinion on ids, times and their faults."""
     random = Random(kind)
@@ -130,31 +137,32 @@ def test_what_is_prepared_is_what_the_raw_file_loads_as(engine: Engine, kind: st
     assert list(again.items) == list(ours.items) and list(again.keys) == list(ours.keys)
 
 
-@pytest.mark.parametrize(
-    "column",
-    [
-        pa.array([1, 2, 2, None, 3] * 4, pa.int64()),
-        pa.array([1.0, 2.0, 2.0, float("nan"), float("inf")] * 4, pa.float64()),
-        pa.array(["1.0", "2.0", "2.0", None, "3.0"] * 4, pa.string()),
-        pa.array([1, 2, 2, 3, 2**63 + 5] * 4, pa.uint64()),
-    ],
-    ids=["whole", "float", "text", "unsigned"],
-)
-def test_an_id_reads_the_same_whatever_its_type(engine: Engine, column: pa.Array, tmp_path: Path) -> None:
-    pq.write_table(pa.table({"user": column, "item": ["x", "y"] * 10, "time": range(20)}), tmp_path / "log.parquet")
+IDS = {
+    "whole": pa.array([1, 2, 2, None, 3] * 4, pa.int64()),
+    "float": pa.array([1.0, 2.0, 2.0, float("nan"), float("inf")] * 4, pa.float64()),
+    "text": pa.array(["1.0", "2.0", "2.0", None, "3.0"] * 4, pa.string()),
+    "unsigned": pa.array([1, 2, 2, 3, 2**63 + 5] * 4, pa.uint64()),
+}
+
+
+@pytest.mark.parametrize(("engine", "kind"), engines(IDS, ("float", "unsigned")), indirect=["engine"])
+def test_an_id_reads_the_same_whatever_its_type(engine: Engine, kind: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"user": IDS[kind], "item": ["x", "y"] * 10, "time": range(20)}), tmp_path / "log.parquet")
     prepare(Log.of(tmp_path / "log.parquet"), tmp_path / "out", engine, ALL)
     raw = load(tmp_path / "log.parquet", limits=Limits(bad=1.0))
     assert set(read_prepared(tmp_path / "out").parts["sequences"].keys) == set(raw.sequences.keys)
     assert quarantined(tmp_path / "out") == {int(w.split()[1]): reason for w, reason, _ in raw.quarantine.records}
 
 
-def test_a_fraction_is_no_id(engine: Engine, tmp_path: Path) -> None:
-    record = made(engine, pd.DataFrame({"user": [1.5, 2, 2], "item": [1, 2.5, 3], "time": range(3)}), tmp_path, ALL)
+def test_a_fraction_is_no_id(duckdb: Engine, tmp_path: Path) -> None:
+    record = made(duckdb, pd.DataFrame({"user": [1.5, 2, 2], "item": [1, 2.5, 3], "time": range(3)}), tmp_path, ALL)
     assert record["quarantine"] == {"fraction as user": 1, "fraction as item": 1}
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-@pytest.mark.parametrize("form", ["timestamp", "zoned", "whole"])
+@pytest.mark.parametrize(
+    ("engine", "form"), engines(("timestamp", "zoned", "whole"), ("timestamp",)), indirect=["engine"]
+)
 def test_times_of_every_unit_keep_their_microseconds(engine: Engine, unit: str, form: str, tmp_path: Path) -> None:
     step = {"s": 1_000_000, "ms": 1000, "us": 1, "ns": 1}[unit]
     at = [1_700_000_000_000_000 + step * (n * 7_919_003 % 4_000_037) for n in range(200)]
@@ -168,54 +176,54 @@ def test_times_of_every_unit_keep_their_microseconds(engine: Engine, unit: str, 
     assert parts(tmp_path / "out")["sequences"]["a"][1] == sorted(at)
 
 
-def test_a_pause_as_long_as_the_gap_is_none(engine: Engine, tmp_path: Path) -> None:
+def test_a_pause_as_long_as_the_gap_is_none(duckdb: Engine, tmp_path: Path) -> None:
     table = pd.DataFrame({"user": ["a"] * 4, "item": list("wxyz"), "time": [0, 1800, 3601, 3602]})
-    made(engine, table, tmp_path, replace(ALL, gap=30))
+    made(duckdb, table, tmp_path, replace(ALL, gap=30))
     found = parts(tmp_path / "out")["sequences"]
     assert {key: items for key, (items, _) in found.items()} == {"a/1": ["w", "x"], "a/2": ["y", "z"]}
     assert list(read_prepared(tmp_path / "out").groups["sequences"]) == ["a", "a"]
 
 
-def test_ties_break_by_original_row_and_returns_are_no_repeats(engine: Engine, tmp_path: Path) -> None:
+def test_ties_break_by_original_row_and_returns_are_no_repeats(duckdb: Engine, tmp_path: Path) -> None:
     table = pd.DataFrame({"user": ["a"] * 6, "item": list("xyyxxz"), "time": [5, 5, 6, 5, 7, 7]}).drop_duplicates()
-    made(engine, table, tmp_path, replace(ALL, repeats="collapse"))
+    made(duckdb, table, tmp_path, replace(ALL, repeats="collapse"))
     assert parts(tmp_path / "out")["sequences"]["a"][0] == ["x", "y", "x", "z"]
 
 
-def test_only_the_kept_types_of_event_count(engine: Engine, tmp_path: Path) -> None:
+def test_only_the_kept_types_of_event_count(duckdb: Engine, tmp_path: Path) -> None:
     raw = tmp_path / "log.csv"
     raw.write_text("user,item,time,event\na,x,1,view\na,y,2,buy\na,z,3,view\na,w\nb,x,4,\n")
-    record = prepare(Log.of(raw, kept=("view",)), tmp_path / "out", engine, ALL)
+    record = prepare(Log.of(raw, kept=("view",)), tmp_path / "out", duckdb, ALL)
     assert parts(tmp_path / "out")["sequences"] == {"a": (["x", "z"], [1_000_000, 3_000_000])}
     assert record["stages"]["rows of other types"] == 2 and record["quarantine"] == {"unreadable line": 1}
     with pytest.raises(UserError, match="no row is of type sale"):
-        prepare(Log.of(raw.with_name("log.csv"), kept=("sale",)), tmp_path / "none", engine, ALL)
+        prepare(Log.of(raw.with_name("log.csv"), kept=("sale",)), tmp_path / "none", duckdb, ALL)
 
 
-def test_the_k_core_of_a_k_core_is_itself(engine: Engine, tmp_path: Path) -> None:
+def test_the_k_core_of_a_k_core_is_itself(duckdb: Engine, tmp_path: Path) -> None:
     recipe = replace(ALL, min_item=6, min_length=5)
-    first = made(engine, random_log(Random(5), users=40, items=30), tmp_path, recipe)
+    first = made(duckdb, random_log(Random(5), users=40, items=30), tmp_path, recipe)
     assert len(first["rounds"]) > 1
     flat = pq.read_table(tmp_path / "out" / "sequences.parquet").to_pandas().explode(["items", "times"])
     table = pd.DataFrame({"user": flat["user_id"], "item": flat["items"], "time": flat["times"].astype("int64")})
     (tmp_path / "again").mkdir()
-    second = made(engine, table, tmp_path / "again", recipe)
+    second = made(duckdb, table, tmp_path / "again", recipe)
     assert not second["rounds"] and second["parts"] == first["parts"]
 
 
-def test_held_out_events_change_nothing_of_training(engine: Engine, tmp_path: Path) -> None:
+def test_held_out_events_change_nothing_of_training(duckdb: Engine, tmp_path: Path) -> None:
     table = random_log(Random(1), rows=600)
     recipe = Recipe(gap=5, repeats="keep", min_item=3, test_share=0.2, limits=Limits(bad=1.0))
-    made(engine, table, tmp_path, recipe)
+    made(duckdb, table, tmp_path, recipe)
     times = read_prepared(tmp_path / "out").record["split"]
     later = (table["timestamp"] >= times["validation"] / 1_000_000) & table["item_id"].notna()
     other = table.assign(item_id=table["item_id"].where(~later, "i13"))
     (tmp_path / "other").mkdir()
-    made(engine, other, tmp_path / "other", recipe)
+    made(duckdb, other, tmp_path / "other", recipe)
     assert parts(tmp_path / "out")["train"] == parts(tmp_path / "other" / "out")["train"]
 
 
-def test_days_cut_before_the_last_event(engine: Engine, tmp_path: Path) -> None:
+def test_days_cut_before_the_last_event(duckdb: Engine, tmp_path: Path) -> None:
     day = 86_400
     rows = [
         (f"u{d}{n}", item, 1_700_000_000 + d * day + n * 60 + i)
@@ -224,7 +232,7 @@ def test_days_cut_before_the_last_event(engine: Engine, tmp_path: Path) -> None:
         for i, item in enumerate("xyz")
     ]
     table = pd.DataFrame(rows, columns=["session", "item", "time"])
-    record = made(engine, table, tmp_path, Recipe(test_days=2))
+    record = made(duckdb, table, tmp_path, Recipe(test_days=2))
     last = table["time"].max()
     assert record["split"]["test"] == (last - 2 * day) * 1_000_000
     assert record["split"]["validation"] == (last - 4 * day) * 1_000_000
@@ -232,21 +240,21 @@ def test_days_cut_before_the_last_event(engine: Engine, tmp_path: Path) -> None:
     found = parts(tmp_path / "out")
     assert {key[1] for key in found["test"]} <= set("789") and {key[1] for key in found["train"]} == set("012345")
     with pytest.raises(UserError, match="the log spans 9"):
-        prepare(Log.of(tmp_path / "log.parquet"), tmp_path / "none", engine, Recipe(test_days=5))
+        prepare(Log.of(tmp_path / "log.parquet"), tmp_path / "none", duckdb, Recipe(test_days=5))
 
 
-def test_unseen_targets_are_counted_before_they_go(engine: Engine, tmp_path: Path) -> None:
+def test_unseen_targets_are_counted_before_they_go(duckdb: Engine, tmp_path: Path) -> None:
     rows = [(f"s{n}", item, 1_700_000_000 + 1000 * n + i) for n in range(30) for i, item in enumerate("abc")]
     rows += [("new", item, 1_700_090_000 + i) for i, item in enumerate(["a", "unheard", "b", "unheard of"])]
-    record = made(engine, pd.DataFrame(rows, columns=["session", "item", "time"]), tmp_path, Recipe(test_share=0.1))
+    record = made(duckdb, pd.DataFrame(rows, columns=["session", "item", "time"]), tmp_path, Recipe(test_share=0.1))
     assert record["unseen"]["test"] == {
         "targets": 7, "targets that training never saw": 2, "events dropped": 2, "sessions dropped": 0,
     }  # fmt: skip
     assert parts(tmp_path / "out")["test"]["new"][0] == ["a", "b"]
 
 
-def test_parts_stand_over_the_catalogue_of_training(engine: Engine, tmp_path: Path) -> None:
-    made(engine, random_log(Random(3), rows=600), tmp_path, Recipe(gap=5, test_share=0.2, limits=Limits(bad=1.0)))
+def test_parts_stand_over_the_catalogue_of_training(duckdb: Engine, tmp_path: Path) -> None:
+    made(duckdb, random_log(Random(3), rows=600), tmp_path, Recipe(gap=5, test_share=0.2, limits=Limits(bad=1.0)))
     found = read_prepared(tmp_path / "out")
     raw = parts(tmp_path / "out")
     flat = [item for items, _ in raw["train"].values() for item in items]
@@ -261,32 +269,32 @@ def test_parts_stand_over_the_catalogue_of_training(engine: Engine, tmp_path: Pa
     assert load(tmp_path / "out").file.name == "train.parquet"
 
 
-def test_attributes_of_the_catalogues_items_alone(engine: Engine, tmp_path: Path) -> None:
+def test_attributes_of_the_catalogues_items_alone(duckdb: Engine, tmp_path: Path) -> None:
     table = pd.DataFrame({"user": list("aabb"), "item": [1, 2, 1, 2], "time": range(4)})
     table.to_parquet(tmp_path / "log.parquet")
     items = tmp_path / "items.csv"
     items.write_text("item,brand\n1,acme\n1,again\n9,other\n,none\n")
     log = Log.of(tmp_path / "log.parquet")
-    record = prepare(log, tmp_path / "out", engine, ALL, items)
+    record = prepare(log, tmp_path / "out", duckdb, ALL, items)
     assert list(record["attributes"].values()) == [4, 2, 1, 1]
     found = read_prepared(tmp_path / "out").attributes
     assert found is not None and pd.read_parquet(found).to_dict("list") == {"item_id": ["1"], "brand": ["acme"]}
     items.write_text("item\n1\n")
     with pytest.raises(UserError, match="no attribute beside the item"):
-        prepare(log, tmp_path / "out", engine, ALL, items)
+        prepare(log, tmp_path / "out", duckdb, ALL, items)
 
 
-def test_parts_of_a_log_are_numbered_through(engine: Engine, tmp_path: Path) -> None:
+def test_parts_of_a_log_are_numbered_through(duckdb: Engine, tmp_path: Path) -> None:
     folder = tmp_path / "log.parquet"
     folder.mkdir()
     for part in range(3):
         table = pd.DataFrame({"user": ["a"] * 3, "item": list("xyz"), "time": [part, None, part]})
         table.to_parquet(folder / f"{part}.parquet")
-    record = prepare(Log.of(folder), tmp_path / "out", engine, ALL)
+    record = prepare(Log.of(folder), tmp_path / "out", duckdb, ALL)
     assert list(quarantined(tmp_path / "out")) == [2, 5, 8] and len(record["raw"]) == 3
     pd.DataFrame({"user": ["a"]}).to_parquet(folder / "3.parquet")
     with pytest.raises(UserError, match="the parts have different columns"):
-        prepare(Log.of(folder), tmp_path / "none", engine, ALL)
+        prepare(Log.of(folder), tmp_path / "none", duckdb, ALL)
 
 
 SOUND = "user,item,time\n" + "".join(f"u{n % 5},i{n % 3},{1_700_000_000 + n * 600}\n" for n in range(60))
@@ -343,8 +351,8 @@ def test_by_command_alone_and_over_what_it_wrote_itself(tmp_path: Path, capsys: 
         assert says in capsys.readouterr().err
 
 
-def test_a_failed_run_leaves_what_was_there(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made(engine, random_log(Random(0)), tmp_path, ALL)
+def test_a_failed_run_leaves_what_was_there(duckdb: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(duckdb, random_log(Random(0)), tmp_path, ALL)
     before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
 
     def leak(folder: Path) -> dict:
@@ -352,7 +360,7 @@ def test_a_failed_run_leaves_what_was_there(engine: Engine, tmp_path: Path, monk
 
     monkeypatch.setattr(recsys.prepare, "audit", leak)
     with pytest.raises(UserError, match="a leak"):
-        made(engine, random_log(Random(1)), tmp_path, ALL)
+        made(duckdb, random_log(Random(1)), tmp_path, ALL)
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "scratch") == ["log.parquet", "out"]
 
@@ -383,9 +391,9 @@ def test_a_killed_run_leaves_nothing_under_the_final_name(tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists() and list(tmp_path.glob(".out.*.tmp"))  # all but the name was there
 
 
-def test_a_column_may_be_named(engine: Engine, tmp_path: Path) -> None:
+def test_a_column_may_be_named(duckdb: Engine, tmp_path: Path) -> None:
     table = pd.DataFrame({"who": list("aabb"), "what": list("xyxy"), "when": [3, 1, 2, 4], "item": ["no"] * 4})
     table.to_parquet(tmp_path / "log.parquet")
     log = Log.of(tmp_path / "log.parquet", Columns("who", "what", "when"))
-    prepare(log, tmp_path / "out", engine, ALL)
+    prepare(log, tmp_path / "out", duckdb, ALL)
     assert parts(tmp_path / "out")["sequences"]["a"] == (["y", "x"], [1_000_000, 3_000_000])
