@@ -56,18 +56,41 @@ class LinearHead(CategoricalHead):
 
 
 class TiedHead(CategoricalHead):
-    """Inner products with an embedding table, plus a bias (Press & Wolf 2017); ids below `first` are never predicted."""
+    """Inner products with an embedding table, plus a bias (Press & Wolf 2017); ids below `first` are never predicted.
 
-    def __init__(self, dim: int, embedding: nn.Embedding, first: int = 3, bias: bool = False) -> None:
+    Args:
+        dim: width of the hidden states.
+        embedding: the table.
+        first: ids below are reserved.
+        bias: a number for each id is learned beside.
+        temperature: above 0, products are of unit vectors, divided by it (cosine softmax, Wang et al. 2018): how often an id is met
+            then no longer makes its vector long. 0: plain products.
+    """
+
+    def __init__(
+        self, dim: int, embedding: nn.Embedding, first: int = 3, bias: bool = False, temperature: float = 0.0
+    ) -> None:
         super().__init__()
         self.project = nn.Identity() if embedding.embedding_dim == dim else nn.Linear(dim, embedding.embedding_dim)
         self.table = [embedding]  # in a list, so that the table belongs to the stem alone
         self.first = first
         self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings)) if bias else None
+        self.temperature = temperature
+
+    def asking(self, hidden: Tensor) -> Tensor:
+        """Hidden states (N, D) as they are compared, (N, E)."""
+        asked = self.project(hidden)
+        return F.normalize(asked, dim=-1) / self.temperature if self.temperature else asked
+
+    def answers(self, ids: Tensor | None = None) -> Tensor:
+        """The table's rows as they are compared: of these ids, or all."""
+        table = self.table[0]
+        rows = (table.weight if ids is None else table(ids)).float()
+        return F.normalize(rows, dim=-1) if self.temperature else rows
 
     def logits(self, hidden: Tensor) -> Tensor:
-        weight = self.table[0].weight.float()
-        logits = F.linear(self.project(hidden), weight, self.bias)
+        weight = self.answers()
+        logits = F.linear(self.asking(hidden), weight, self.bias)
         reserved = torch.arange(weight.shape[0], device=weight.device) < self.first
         return logits.masked_fill(reserved, -1e9)
 
@@ -93,13 +116,16 @@ class SampledHead(TiedHead):
         embedding: the table of the items.
         counts: (size,) how often each id is a target in training.
         negatives: items drawn evenly at each step.
+        temperature: see `TiedHead`.
     """
 
     batch_statistics = True
     counts: Tensor
 
-    def __init__(self, dim: int, embedding: nn.Embedding, counts: Tensor, negatives: int = 512) -> None:
-        super().__init__(dim, embedding)
+    def __init__(
+        self, dim: int, embedding: nn.Embedding, counts: Tensor, negatives: int = 512, temperature: float = 0.0
+    ) -> None:
+        super().__init__(dim, embedding, temperature=temperature)
         self.negatives = negatives
         self.register_buffer("counts", counts.float())
 
@@ -113,12 +139,11 @@ class SampledHead(TiedHead):
     def loss(self, hidden: Tensor, target: Tensor, generator: Generator | None = None) -> Tensor:
         """Mean over rows (N, D) of all processes of −log softmax of the target among the candidates; scalar, fp32."""
         with torch.autocast(hidden.device.type, enabled=False):
-            hidden = self.project(hidden.float())
-            table = self.table[0]
-            drawn = draw(self.first, table.num_embeddings, self.negatives, generator, hidden.device)
+            hidden = self.asking(hidden.float())
+            drawn = draw(self.first, self.table[0].num_embeddings, self.negatives, generator, hidden.device)
             targets = distributed.gather(target)
             candidates = torch.unique(torch.cat([targets, drawn]))  # (C,) sorted
-            logits = hidden @ table(candidates).float().T - self.log_chance(candidates, len(targets))  # (N, C)
+            logits = hidden @ self.answers(candidates).T - self.log_chance(candidates, len(targets))  # (N, C)
             return distributed.mean(F.cross_entropy(logits, torch.searchsorted(candidates, target), reduction="none"))
 
 
@@ -138,10 +163,18 @@ class GBCEHead(TiedHead):
         embedding: the table of the items.
         negatives: items drawn at each step; 0, or as many as there are others, takes every item once.
         calibration: t, in [0, 1].
+        temperature: see `TiedHead`.
     """
 
-    def __init__(self, dim: int, embedding: nn.Embedding, negatives: int = 256, calibration: float = 0.75) -> None:
-        super().__init__(dim, embedding)
+    def __init__(
+        self,
+        dim: int,
+        embedding: nn.Embedding,
+        negatives: int = 256,
+        calibration: float = 0.75,
+        temperature: float = 0.0,
+    ) -> None:
+        super().__init__(dim, embedding, temperature=temperature)
         others = max(embedding.num_embeddings - self.first - 1, 1)
         self.negatives = negatives if 0 < negatives < others else others
         self.all = self.negatives == others
@@ -150,13 +183,13 @@ class GBCEHead(TiedHead):
     def loss(self, hidden: Tensor, target: Tensor, generator: Generator | None = None) -> Tensor:
         """Mean over rows (N, D) of all processes; scalar, fp32."""
         with torch.autocast(hidden.device.type, enabled=False):
-            hidden, table = self.project(hidden.float()), self.table[0]
+            hidden, size = self.asking(hidden.float()), self.table[0].num_embeddings
             if self.all:
-                drawn = torch.arange(self.first, table.num_embeddings, device=hidden.device)
+                drawn = torch.arange(self.first, size, device=hidden.device)
             else:
-                drawn = draw(self.first, table.num_embeddings, self.negatives, generator, hidden.device)
-            own = (hidden * table(target).float()).sum(1)  # (N,)
-            others = hidden @ table(drawn).float().T  # (N, negatives)
+                drawn = draw(self.first, size, self.negatives, generator, hidden.device)
+            own = (hidden * self.answers(target)).sum(1)  # (N,)
+            others = hidden @ self.answers(drawn).T  # (N, negatives)
             apart = F.logsigmoid(-others).masked_fill(drawn == target[:, None], 0.0).sum(1)
             return distributed.mean(-(self.power * F.logsigmoid(own) + apart) / (self.negatives + 1))
 

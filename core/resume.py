@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from core import distributed
+from core.averaging import Average
 from core.errors import UserError
 from core.files import cannot_write, whole
 from core.methods.base import Method
@@ -40,7 +41,9 @@ class Place:
     told: list[str] = field(default_factory=list)
 
 
-def save_state(out: Path, method: Method, optimizer: torch.optim.Optimizer, settings: dict, place: Place) -> None:
+def save_state(
+    out: Path, method: Method, optimizer: torch.optim.Optimizer, settings: dict, place: Place, average: Average | None = None
+) -> None:  # fmt: skip
     """Write `resume/state.pt` beside its final name first; the state is the same on every process, the first one writes.
 
     Raises:
@@ -52,7 +55,7 @@ def save_state(out: Path, method: Method, optimizer: torch.optim.Optimizer, sett
     temporary = folder / "state.pt.tmp"
     state = {
         "method": method.state_dict(), "optimizer": optimizer.state_dict(), "settings": json.dumps(settings),
-        "place": asdict(place),
+        "place": asdict(place), "average": None if average is None else average.weights,
     }  # fmt: skip
     content = io.BytesIO()  # through memory: Python says why it cannot write, torch's own writer does not
     torch.save(state, content)

@@ -13,7 +13,7 @@ WHOLE = ("steps", "accumulate", "log_every", "monitor_every", "seed")
 # where a number must lie, ends included
 BOUNDS = {
     "steps": (1, 1e9), "minutes": (0, 1e6), "lr": (0, 1e4), "weight_decay": (0, 1e3), "momentum": (0, 0.9999), "warmup": (0, 1),
-    "clip": (0, math.inf), "accumulate": (1, 1e6), "layer_decay": (0.01, 1), "log_every": (1, 1e9), "monitor_every": (0, 1e9),
+    "average": (0, 0.999999), "clip": (0, math.inf), "accumulate": (1, 1e6), "layer_decay": (0.01, 1), "log_every": (1, 1e9), "monitor_every": (0, 1e9),
     "save_every_minutes": (0, 1e6), "seed": (0, 2**32 - 1),
 }  # fmt: skip
 
@@ -29,6 +29,7 @@ class TrainConfig:
         lr: highest learning rate; layer_decay: each block's rate is that share of the one's above, for fine-tuning.
         weight_decay: on matrices alone, not on norms, biases, tokens, positions and embeddings.
         warmup: share of the steps with rising rate; schedule: what follows.
+        average: decay of a running mean of the weights, which the run ends with; 0: none. For nets without batch norm.
         clip: gradient norm, inf for none; accumulate: micro-batches an optimizer step.
         precision: bf16 runs under autocast, losses stay fp32.
         channels_last: layout of convolutions; compile: stems, trunks and convolutional nets, which takes a minute first.
@@ -47,6 +48,7 @@ class TrainConfig:
     momentum: float = 0.9
     warmup: float = 0.1
     schedule: Literal["cosine", "constant"] = "cosine"
+    average: float = 0.0
     clip: float = 1.0
     accumulate: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"

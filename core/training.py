@@ -18,6 +18,7 @@ from torch import Generator, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from core import distributed
+from core.averaging import Average
 from core.batches import Batches
 from core.device import channels_last, compiled, resolve_device, seed_all
 from core.errors import UserError
@@ -104,7 +105,8 @@ def train(
         "objective": asdict(objective) if is_dataclass(objective) and not isinstance(objective, type) else None,
     }  # fmt: skip
     settings = json.loads(json.dumps(settings))
-    place = _resumed(out, settings, method, optimizer, note) or Place(steps=config.steps)
+    average = Average(trained, config.average) if config.average else None
+    place = _resumed(out, settings, method, optimizer, average, note) or Place(steps=config.steps)
     history, losses = History(), Losses(config.accumulate, per_epoch, device, place.step)
     watch = _monitor(method, batches, config, device, prepare, labels, place)
     before, started = place.seconds, time.monotonic()
@@ -114,7 +116,7 @@ def train(
         losses.look()
         if out is not None and place.steps is not None:
             place.seconds = before + time.monotonic() - started
-            save_state(out, method, optimizer, settings, place)
+            save_state(out, method, optimizer, settings, place, average)
         distributed.barrier()
 
     with (
@@ -142,6 +144,8 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             place.step = step = step + 1
             method.after_step(step / place.steps if place.steps else 0.0)
+            if average is not None:
+                average.move(step)
             if place.steps is None:
                 marks.append(time.monotonic())
                 if step == TIMED_STEPS:
@@ -167,6 +171,8 @@ def train(
         place.steps = place.step
         save()
     history.steps, history.seconds = place.step, before + time.monotonic() - started
+    if average is not None:
+        average.put()
     method.eval()
     return history
 
@@ -176,8 +182,8 @@ def _silent(line: str) -> None:
 
 
 def _resumed(
-    out: Path | None, settings: dict, method: Method, optimizer: torch.optim.Optimizer, note: Note
-) -> Place | None:
+    out: Path | None, settings: dict, method: Method, optimizer: torch.optim.Optimizer, average: Average | None, note: Note
+) -> Place | None:  # fmt: skip
     """Where the run in `out` stopped, with its weights put back; None where there is none."""
     device = next(method.parameters()).device
     saved = load_state(out, settings, device) if out is not None else None
@@ -186,6 +192,8 @@ def _resumed(
     try:
         method.load_state_dict(saved["method"])
         optimizer.load_state_dict(saved["optimizer"])
+        if average is not None:
+            average.load(saved["average"])
     except (RuntimeError, ValueError) as error:
         raise UserError(
             "an unfinished run of another network is there",

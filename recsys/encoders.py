@@ -37,6 +37,8 @@ class ModelConfig:
         pool: a sequence's embedding is the state at its last item, or the mean of all.
         trunk: Transformer, or gated recurrent units: from first to last only, with `dropout` between layers and no `heads` or `mlp`.
         loss: how a guess is judged: softmax over the items that are scored, or generalised binary cross-entropy (see `GBCEHead`).
+        temperature: above 0, vectors are compared by cosine ÷ temperature, so that popular items gain nothing by long vectors; 0: by
+            plain products.
         calibration: t of gbce: 1 for unbiased probabilities, 0 for plain binary cross-entropy.
     """
 
@@ -52,10 +54,11 @@ class ModelConfig:
     pool: Literal["last", "mean"] = "last"
     trunk: Literal["transformer", "gru"] = "transformer"
     loss: Literal["softmax", "gbce"] = "softmax"
+    temperature: float = 0.0
     calibration: float = 0.75
 
     def __post_init__(self) -> None:
-        within(self, calibration=(0, 1), negatives=(0, 1e9))
+        within(self, calibration=(0, 1), negatives=(0, 1e9), temperature=(0, 100))
 
 
 def build_encoder(size: int, config: ModelConfig) -> TokenEncoder:
@@ -98,8 +101,10 @@ def build_heads(encoder: TokenEncoder, config: ModelConfig, counts: NDArray[np.i
     assert isinstance(table, nn.Embedding)
     items = table.num_embeddings - FIRST
     if config.loss == "gbce":
-        return nn.ModuleDict({"item": GBCEHead(config.dim, table, config.negatives, config.calibration)})
+        return nn.ModuleDict(
+            {"item": GBCEHead(config.dim, table, config.negatives, config.calibration, config.temperature)}
+        )
     if config.negatives and config.negatives < items:
         targets = torch.cat([torch.zeros(FIRST), torch.as_tensor(counts, dtype=torch.float32)])
-        return nn.ModuleDict({"item": SampledHead(config.dim, table, targets, config.negatives)})
-    return nn.ModuleDict({"item": TiedHead(config.dim, table)})
+        return nn.ModuleDict({"item": SampledHead(config.dim, table, targets, config.negatives, config.temperature)})
+    return nn.ModuleDict({"item": TiedHead(config.dim, table, temperature=config.temperature)})

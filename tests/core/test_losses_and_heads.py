@@ -279,3 +279,20 @@ def test_heads_whose_loss_depends_on_the_rest_of_the_batch_say_so() -> None:
         whole = head.loss(hidden, target, torch.Generator().manual_seed(0))
         parts = [head.loss(hidden[i : i + 1], target[i : i + 1], torch.Generator().manual_seed(0)) for i in range(6)]
         assert head.batch_statistics == (not torch.isclose(whole, torch.stack(parts).mean())), name
+
+
+@pytest.mark.parametrize("kind", ["tied", "sampled", "gbce"])
+def test_with_a_temperature_the_length_of_vectors_does_not_matter(kind: str) -> None:
+    table, hidden, target = torch.nn.Embedding(20, 8), torch.randn(6, 8), torch.randint(3, 20, (6,))
+    head = {
+        "tied": TiedHead(8, table, temperature=0.1),
+        "sampled": SampledHead(8, table, torch.ones(20), 5, temperature=0.1),
+        "gbce": GBCEHead(8, table, 5, temperature=0.1),
+    }[kind]
+    cosine = torch.nn.functional.cosine_similarity(hidden[:, None], table.weight[None, 3:], dim=-1) / 0.1
+    assert torch.allclose(head.log_probs(hidden)[:, 3:], cosine.log_softmax(-1), atol=1e-5)
+    before = head.loss(hidden, target, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        table.weight.mul_(torch.rand(20, 1) + 0.5)
+    after = head.loss(3 * hidden, target, torch.Generator().manual_seed(0))
+    assert torch.allclose(before, after, atol=1e-5)

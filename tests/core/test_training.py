@@ -80,9 +80,9 @@ def test_the_loss_falls(events: Ragged) -> None:
     assert history.losses[-1] < history.losses[0] - 0.3 and history.steps == 120
 
 
-@pytest.mark.parametrize("at", [3, 7, 14])
-def test_a_killed_run_goes_on_bit_equal(events: Ragged, tmp_path: Path, at: int) -> None:
-    config = TrainConfig(steps=16, log_every=1, save_every_minutes=1e-9)
+@pytest.mark.parametrize(("at", "average"), [(3, 0.0), (7, 0.9), (14, 0.0)])
+def test_a_killed_run_goes_on_bit_equal(events: Ragged, tmp_path: Path, at: int, average: float) -> None:
+    config = TrainConfig(steps=16, log_every=1, save_every_minutes=1e-9, average=average)
     whole, resumed = method(), method()
     train(whole, batches(events), pretext, config, tmp_path / "whole", note=quiet)
     with pytest.raises(Killed):
@@ -95,6 +95,31 @@ def test_a_killed_run_goes_on_bit_equal(events: Ragged, tmp_path: Path, at: int)
         for d in ("whole", "cut")
     ]
     assert [row["loss"] for row in logs[0]] == [row["loss"] for row in logs[1]]
+
+
+def test_an_averaged_run_ends_with_the_mean_of_its_weights(events: Ragged) -> None:
+    """Computed again from the weights after each step; the steps themselves are the same as without it."""
+    model, steps = method(), 15
+    seen: list[list[torch.Tensor]] = []
+    model.after_step = lambda progress: seen.append([p.detach().clone() for p in model.parameters()])  # type: ignore[method-assign]
+    start = [p.detach().clone() for p in model.parameters()]
+    train(model, batches(events), pretext, TrainConfig(steps=steps, average=0.5), note=quiet)
+    mean = start
+    for step, weights in enumerate(seen, start=1):
+        keep = min(0.5, 1 - 1 / (1 + step / 10))
+        mean = [keep * m + (1 - keep) * w for m, w in zip(mean, weights, strict=True)]
+    assert all(torch.allclose(m, p, atol=1e-6) for m, p in zip(mean, model.parameters(), strict=True))
+    plain = method()
+    train(plain, batches(events), pretext, TrainConfig(steps=steps), note=quiet)
+    assert all(torch.equal(w, p) for w, p in zip(seen[-1], plain.parameters(), strict=True))
+
+
+def test_an_average_of_a_finished_run_is_read_back_as_it_was(events: Ragged, tmp_path: Path) -> None:
+    config = TrainConfig(steps=8, average=0.9)
+    one, two = method(), method()
+    train(one, batches(events), pretext, config, tmp_path, note=quiet)
+    train(two, batches(events), pretext, config, tmp_path, note=quiet)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
 def interrupting(at: int, times: int = 1):
