@@ -132,7 +132,7 @@ class SessionRecommender(PretrainedEncoder):
         heads = self._prepare(chosen, sequences.catalogue, popularity(train), self.hold_out, data)
         known = self._known_attributes()
         if known is not None and known.ignored and note is not None:
-            note(f"attributes of {known.ignored} items that the data do not hold are left out")
+            note(f"attributes of {known.ignored} item{'s' * (known.ignored != 1)} not in the data are left out")
         pretext = pretext_of(chosen.pretext, chosen.auxiliary, train.ragged(), known)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(chosen.train.seed)

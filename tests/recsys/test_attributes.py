@@ -11,6 +11,7 @@ from core.errors import UserError
 from recsys import SessionRecommender
 from recsys.attributes import NONE, Attributes
 from recsys.cold import cold_vectors, new_items
+from recsys.data import from_frame
 from recsys.synthetic import World, generate
 
 TABLE = generate(World(users=150, intents=3, stages=4, items=3), 0)
@@ -87,6 +88,17 @@ def model() -> SessionRecommender:
 def test_a_method_that_needs_attributes_says_so():
     with pytest.raises(UserError, match="needs the items' attributes"):
         SessionRecommender("next+attributes", steps=1).fit(TABLE)
+
+
+def test_attributes_of_items_that_the_data_do_not_hold_are_said_and_left_out():
+    notes: list[str] = []
+    more = pd.concat([PLANTED, pd.DataFrame({"item_id": ["elsewhere"], "attributes": [["kind1"]]})])
+    found = SessionRecommender("next+attributes", steps=1, attributes=more)
+    found.fit_sequences(from_frame(TABLE).sequences, note=notes.append)
+    assert (
+        "attributes of 1 item not in the data are left out" in notes
+        and "elsewhere" not in found.describe()["attributes"]
+    )
 
 
 def test_a_saved_run_keeps_the_attributes(model, tmp_path):

@@ -96,7 +96,8 @@ def beginnings(index: list[int], seed: int, sequences: Sequences, length: int = 
 def test_a_beginning_and_its_partner_go_on_with_the_same_item(seed: int) -> None:
     sequences = from_frame(TABLE).sequences
     rows = np.flatnonzero(sequences.lengths >= 2)[:60]
-    made = beginnings(rows.tolist(), seed, sequences)
+    made, again = (beginnings(rows.tolist(), seed, sequences) for _ in range(2))
+    assert all(torch.equal(a["item"], b["item"]) for a, b in zip(made.views, again.views, strict=True))
     lists = [sequences.items[a:b].tolist() for a, b in zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True)]
     own, again, other = made.views
     assert made.n_global == 3 and own is again
