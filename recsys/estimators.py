@@ -29,11 +29,8 @@ from recsys.data import Columns, Limits, check_catalogue, from_frame
 from recsys.encoders import build_encoder, build_heads
 from recsys.methods import RANKING, build, pretext_of
 from recsys.presets import Recipe, recipe
-from recsys.ranking import exclude, first_of
 from recsys.sequences import Sequences
 from recsys.split import without_last
-
-SEEN, DROPPED, EMPTY, SHORT = "", "unseen items dropped", "no known item: popularity", "nothing more to offer"
 
 
 class SessionRecommender(PretrainedEncoder):
@@ -112,6 +109,7 @@ class SessionRecommender(PretrainedEncoder):
         note: Callable[[str], None] | None = None,
         data: str = "",
         chosen: Recipe | None = None,
+        start: SessionRecommender | None = None,
     ) -> Self:
         """Train on sequences.
 
@@ -120,6 +118,7 @@ class SessionRecommender(PretrainedEncoder):
             note: where progress lines go.
             data: digest of the data's file, kept so that `evaluate` knows whether it was trained on.
             chosen: a recipe to take instead of the preset and its changes.
+            start: a recommender of the same shape and catalogue, whose weights are gone on from: fine-tuning.
         """
         check_catalogue(sequences)
         chosen = chosen or self.recipe()
@@ -130,6 +129,8 @@ class SessionRecommender(PretrainedEncoder):
                 where="data", mend="give longer sequences, or --hold-out 0",
             )  # fmt: skip
         heads = self._prepare(chosen, sequences.catalogue, popularity(train), self.hold_out, data)
+        if start is not None:
+            self._go_on_from(start)
         known = self._known_attributes()
         if known is not None and known.ignored and note is not None:
             note(f"attributes of {known.ignored} item{'s' * (known.ignored != 1)} not in the data are left out")
@@ -145,6 +146,19 @@ class SessionRecommender(PretrainedEncoder):
         if not isinstance(chosen.objective, RANKING):
             self.heads_ = None
         return self
+
+    def _go_on_from(self, start: SessionRecommender) -> None:
+        """Take another recommender's weights."""
+        if start.catalogue_.values != self.catalogue_.values:
+            raise UserError(
+                "the run to go on from knows other items", where="start", mend="read the data over its catalogue"
+            )
+        try:
+            self.encoder_.load_state_dict(start.encoder_.state_dict())
+        except RuntimeError:
+            raise UserError(
+                "the run to go on from has another shape", where="start", mend="give the same model settings"
+            ) from None
 
     def _known_attributes(self) -> Attributes | None:
         """The given attributes over the catalogue; None where none are given."""
@@ -296,38 +310,9 @@ class SessionRecommender(PretrainedEncoder):
         batch: int = 512,
     ) -> pd.DataFrame:
         """As `recommend`, for sequences."""
-        if k < 1:
-            raise UserError(f"k is {k}", where="--k", mend="ask for 1 item or more")
-        barred = self._barred(only, without)
-        unknown = np.bincount(history.rows()[history.items <= UNKNOWN], minlength=len(history))
-        known = history.lengths - unknown
-        parts = []
-        for start in range(0, len(history), batch):
-            rows = np.arange(start, min(start + batch, len(history)))
-            part = history.select(rows)
-            scores = self.scores(part)
-            scores[:, barred] = -np.inf
-            if not repeat:
-                exclude(scores, part)
-            top = first_of(scores, k)  # (B, k)
-            user, place = np.nonzero(top >= 0)
-            note = np.where(unknown[rows] > 0, DROPPED, SEEN)
-            note = np.where(known[rows] == 0, EMPTY, note)
-            short = (top >= 0).sum(1) < k
-            note = np.where(short, [f"{n}; {SHORT}" if n else SHORT for n in note], note)
-            item = top[user, place]
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "user": part.keys[user],
-                        "rank": place + 1,
-                        "item": self.catalogue_.decode(item + FIRST),
-                        "score": scores[user, item],
-                        "note": note[user],
-                    }
-                )
-            )
-        return pd.concat(parts, ignore_index=True)
+        from recsys.offers import offers
+
+        return offers(self, history, k, repeat, only, without, batch)
 
     def similar(self, items: Sequence[object], k: int = 10) -> pd.DataFrame:
         """The `k` items nearest to each of `items`, by cosine of their vectors.
@@ -338,60 +323,9 @@ class SessionRecommender(PretrainedEncoder):
         Raises:
             UserError: an item that training never saw.
         """
-        if k < 1:
-            raise UserError(f"k is {k}", where="--k", mend="ask for 1 item or more")
-        asked = self._numbers(items, "items")
-        vectors = self.item_vectors()
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-        cosine = vectors[asked] @ vectors.T  # (N, items)
-        cosine[np.arange(len(asked)), asked] = -np.inf
-        top = first_of(cosine, k)
-        row, place = np.nonzero(top >= 0)
-        near = top[row, place]
-        return pd.DataFrame(
-            {
-                "item": self.catalogue_.decode(asked[row] + FIRST),
-                "rank": place + 1,
-                "similar": self.catalogue_.decode(near + FIRST),
-                "cosine": cosine[row, near],
-            }
-        )
+        from recsys.offers import neighbours
 
-    def _numbers(self, items: Iterable[object], where: str) -> NDArray[np.int64]:
-        """Places of items in the catalogue, from 0; `UserError` for one that is not there."""
-        self._check_fitted()
-        names = [str(item) for item in items]
-        numbers = self.catalogue_.encode(np.array(names, dtype=object)) - FIRST
-        lost = [name for name, number in zip(names, numbers, strict=True) if number < 0]
-        if lost:
-            raise UserError(
-                f"{len(lost)} of {len(names)} items are not in the run's catalogue, such as {lost[0][:60]!r}", where=where,
-                mend="give items that training saw",
-            )  # fmt: skip
-        return numbers
-
-    def _barred(self, only: Iterable[object] | None, without: Iterable[object]) -> NDArray[np.bool_]:
-        """(items,) what may not be recommended; names that are not in the catalogue could not be anyway.
-
-        Raises:
-            UserError: nothing is left.
-        """
-        items = self.catalogue_.size - FIRST
-
-        def among(names: Iterable[object]) -> NDArray[np.bool_]:
-            number = self.catalogue_.encode(np.array([str(name) for name in names], dtype=object)) - FIRST
-            return np.bincount(number[number >= 0], minlength=items) > 0
-
-        barred = among(without)
-        if only is not None:
-            barred |= ~among(only)
-        if barred.all():
-            raise UserError(
-                "the filters leave no item of the run's catalogue",
-                where="filters",
-                mend="allow an item that training saw",
-            )
-        return barred
+        return neighbours(self, items, k)
 
     def add_items(self, attributes: pd.DataFrame, penalty: float = 1.0) -> Self:
         """A copy that also knows items which training never saw, each by the vector that its attributes tell.

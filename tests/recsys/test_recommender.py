@@ -13,7 +13,7 @@ from core.codec import FIRST
 from core.errors import UserError
 from recsys import SessionRecommender
 from recsys.data import from_frame
-from recsys.estimators import DROPPED, EMPTY, SHORT
+from recsys.offers import DROPPED, EMPTY, SHORT
 from recsys.ranking import rank_all
 from recsys.sequences import Sequences
 from recsys.split import leave_one_out, without_last
@@ -225,3 +225,17 @@ def test_filters_leave_only_what_is_allowed(model):
     )
     with pytest.raises(UserError, match="leave no item"):
         model.recommend(table, only=["never seen"])
+
+
+def test_fine_tuning_goes_on_from_weights_and_refuses_others(model):
+    sequences = model.sequences(TABLE)
+    still = SessionRecommender(steps=1, changes=("train.lr=1e-9", "train.warmup=0")).fit_sequences(
+        sequences, start=model
+    )
+    assert np.allclose(still.item_vectors(), model.item_vectors(), atol=1e-5)
+    with pytest.raises(UserError, match="another shape"):
+        SessionRecommender(steps=1, changes=("model.dim=32",)).fit_sequences(sequences, start=model)
+    with pytest.raises(UserError, match="other items"):
+        SessionRecommender(steps=1).fit_sequences(
+            from_frame(TABLE[TABLE["item_id"] != "i000001"].head(99)).sequences, start=model
+        )

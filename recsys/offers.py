@@ -1,0 +1,119 @@
+"""What a recommender offers: lists of items for histories, within filters, and items like other items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from core.codec import FIRST, UNKNOWN, Categories
+from core.errors import UserError
+from recsys.ranking import exclude, first_of
+from recsys.sequences import Sequences
+
+if TYPE_CHECKING:
+    from recsys.estimators import SessionRecommender
+
+SEEN, DROPPED, EMPTY, SHORT = "", "unseen items dropped", "no known item: popularity", "nothing more to offer"
+
+
+def offers(
+    model: SessionRecommender, history: Sequences, k: int, repeat: bool, only: Iterable[object] | None, without: Iterable[object],
+    batch: int = 512,
+) -> pd.DataFrame:  # fmt: skip
+    """Rows `user, rank (from 1), item, score, note`; see `SessionRecommender.recommend`."""
+    _check(k)
+    out = barred(model.catalogue_, only, without)
+    unknown = np.bincount(history.rows()[history.items <= UNKNOWN], minlength=len(history))
+    known = history.lengths - unknown
+    parts = []
+    for start in range(0, max(len(history), 1), batch):
+        rows = np.arange(start, min(start + batch, len(history)))
+        part = history.select(rows)
+        scores = model.scores(part)
+        scores[:, out] = -np.inf
+        if not repeat:
+            exclude(scores, part)
+        top = first_of(scores, k)  # (B, k)
+        user, place = np.nonzero(top >= 0)
+        note = np.where(unknown[rows] > 0, DROPPED, SEEN)
+        note = np.where(known[rows] == 0, EMPTY, note)
+        short = (top >= 0).sum(1) < k
+        note = np.where(short, [f"{n}; {SHORT}" if n else SHORT for n in note], note)
+        item = top[user, place]
+        parts.append(
+            pd.DataFrame(
+                {
+                    "user": part.keys[user],
+                    "rank": place + 1,
+                    "item": model.catalogue_.decode(item + FIRST),
+                    "score": scores[user, item],
+                    "note": note[user],
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def neighbours(model: SessionRecommender, items: Sequence[object], k: int) -> pd.DataFrame:
+    """Rows `item, rank (from 1), similar, cosine`; see `SessionRecommender.similar`."""
+    _check(k)
+    asked = numbers(model.catalogue_, items)
+    vectors = model.item_vectors()
+    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    cosine = vectors[asked] @ vectors.T  # (N, items)
+    cosine[np.arange(len(asked)), asked] = -np.inf
+    top = first_of(cosine, k)
+    row, place = np.nonzero(top >= 0)
+    near = top[row, place]
+    return pd.DataFrame(
+        {
+            "item": model.catalogue_.decode(asked[row] + FIRST),
+            "rank": place + 1,
+            "similar": model.catalogue_.decode(near + FIRST),
+            "cosine": cosine[row, near],
+        }
+    )
+
+
+def numbers(catalogue: Categories, items: Iterable[object]) -> NDArray[np.int64]:
+    """Places of items in the catalogue, from 0; `UserError` for one that is not there."""
+    names = [str(item) for item in items]
+    found = catalogue.encode(np.array(names, dtype=object)) - FIRST
+    lost = [name for name, number in zip(names, found, strict=True) if number < 0]
+    if lost:
+        raise UserError(
+            f"{len(lost)} of {len(names)} items are not in the run's catalogue, such as {lost[0][:60]!r}", where="items",
+            mend="give items that training saw",
+        )  # fmt: skip
+    return found
+
+
+def barred(catalogue: Categories, only: Iterable[object] | None, without: Iterable[object]) -> NDArray[np.bool_]:
+    """(items,) what may not be recommended; names that are not in the catalogue could not be anyway.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    items = catalogue.size - FIRST
+
+    def among(names: Iterable[object]) -> NDArray[np.bool_]:
+        found = catalogue.encode(np.array([str(name) for name in names], dtype=object)) - FIRST
+        return np.bincount(found[found >= 0], minlength=items) > 0
+
+    out = among(without)
+    if only is not None:
+        out |= ~among(only)
+    if out.all():
+        raise UserError(
+            "the filters leave no item of the run's catalogue", where="filters", mend="allow an item that training saw"
+        )
+    return out
+
+
+def _check(k: int) -> None:
+    if k < 1:
+        raise UserError(f"k is {k}", where="--k", mend="ask for 1 item or more")
