@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from recsys.estimators import SessionRecommender
     from recsys.evaluation import evaluate
     from recsys.hybrid import Hybrid
+    from recsys.reminder import Reminded
     from recsys.sequences import LeaveOneOut, Sequences
     from recsys.sessions import SessionSet, read_sessions
 
@@ -52,6 +53,7 @@ _HOMES = {
     "STAN": "baselines",
     "EASE": "baselines",
     "Hybrid": "hybrid",
+    "Reminded": "reminder",
     "SessionSet": "sessions",
     "read_sessions": "sessions",
 }
@@ -65,6 +67,7 @@ __all__ = [
     "Markov",
     "Popularity",
     "RecentPopularity",
+    "Reminded",
     "Sequences",
     "SessionKNN",
     "SessionPopularity",
