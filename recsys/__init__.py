@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from recsys.estimators import SessionRecommender
     from recsys.evaluation import evaluate
     from recsys.hybrid import Hybrid
+    from recsys.reminder import Reminded
     from recsys.sequences import Sequences
     from recsys.sessions import read_sessions
     from recsys.split import Examples, Split, leave_one_out
@@ -55,6 +56,8 @@ _HOMES = {
     "STAN": "baselines",
     "EASE": "baselines",
     "Hybrid": "hybrid",
+    "Reminded": "reminder",
+    "SessionSet": "sessions",
     "read_sessions": "sessions",
 }
 __all__ = [
@@ -67,6 +70,7 @@ __all__ = [
     "Markov",
     "Popularity",
     "RecentPopularity",
+    "Reminded",
     "Sequences",
     "SessionKNN",
     "SessionPopularity",
