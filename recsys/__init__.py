@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from recsys.data import Columns, load
     from recsys.estimators import SessionRecommender
     from recsys.evaluation import evaluate
+    from recsys.prepared import read_prepared
     from recsys.sequences import LeaveOneOut, Sequences
 
 _HOMES = {
@@ -30,6 +31,7 @@ _HOMES = {
     "Columns": "data",
     "load": "data",
     "evaluate": "evaluation",
+    "read_prepared": "prepared",
     "Sequences": "sequences",
     "LeaveOneOut": "sequences",
     "Popularity": "baselines",
@@ -46,6 +48,7 @@ __all__ = [
     "SessionRecommender",
     "evaluate",
     "load",
+    "read_prepared",
 ]
 
 
