@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from recsys.estimators import SessionRecommender
     from recsys.evaluation import evaluate
     from recsys.hybrid import Hybrid
+    from recsys.prepared import read_prepared
     from recsys.reminder import Reminded
     from recsys.sequences import Sequences
     from recsys.sessions import read_sessions
@@ -43,6 +44,7 @@ _HOMES = {
     "Columns": "data",
     "load": "data",
     "evaluate": "evaluation",
+    "read_prepared": "prepared",
     "Sequences": "sequences",
     "Examples": "split",
     "Split": "split",
@@ -57,7 +59,6 @@ _HOMES = {
     "EASE": "baselines",
     "Hybrid": "hybrid",
     "Reminded": "reminder",
-    "SessionSet": "sessions",
     "read_sessions": "sessions",
 }
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "evaluate",
     "leave_one_out",
     "load",
+    "read_prepared",
     "read_sessions",
 ]
 

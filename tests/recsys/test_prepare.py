@@ -24,6 +24,7 @@ from core.errors import UserError
 from recsys.clicks import Log
 from recsys.data import Columns, Limits, load
 from recsys.prepare import Recipe, prepare
+from recsys.prepare_speed import large_log, measured
 from recsys.prepared import read_prepared
 from tests.recsys.reference import expected, random_log
 from tests.recsys.test_cli import call
@@ -154,16 +155,39 @@ def test_an_id_reads_the_same_whatever_its_type(engine: Engine, kind: str, tmp_p
     assert quarantined(tmp_path / "out") == {int(w.split()[1]): reason for w, reason, _ in raw.quarantine.records}
 
 
+def test_each_fault_is_named_with_its_row(duckdb: Engine, tmp_path: Path) -> None:
+    lines = {
+        "a,x,1700000000": "over-long session",
+        ",x,1700000001": "missing user",
+        "a,null,1700000002": "missing item",
+        "a,x,": "missing time",
+        "a,x,soon": "unreadable time",
+        "a,x,-5": "negative time",
+        "a,x,1700000000000": "time in another unit",
+        "a,x,17": "absurd time",
+        "a,x,1700000000.0": "duplicate row",
+        "a,y,1700000010": None,
+        "a,x,1700000030,more": "unreadable line",
+        "a,x": "unreadable line",
+        "a,x,1700000030": None,
+    }
+    (tmp_path / "log.csv").write_text("user,item,time\n" + "\n".join(lines))
+    prepare(Log.of(tmp_path / "log.csv"), tmp_path / "out", duckdb, replace(ALL, limits=Limits(2, 1.0)))
+    assert quarantined(tmp_path / "out") == {row: why for row, why in enumerate(lines.values(), 1) if why}
+    assert parts(tmp_path / "out")["sequences"]["a"][0] == ["y", "x"]
+
+
 def test_a_fraction_is_no_id(duckdb: Engine, tmp_path: Path) -> None:
     record = made(duckdb, pd.DataFrame({"user": [1.5, 2, 2], "item": [1, 2.5, 3], "time": range(3)}), tmp_path, ALL)
     assert record["quarantine"] == {"fraction as user": 1, "fraction as item": 1}
 
 
-@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-@pytest.mark.parametrize(
-    ("engine", "form"), engines(("timestamp", "zoned", "whole"), ("timestamp",)), indirect=["engine"]
-)
-def test_times_of_every_unit_keep_their_microseconds(engine: Engine, unit: str, form: str, tmp_path: Path) -> None:
+CLOCKS = [f"{form} {unit}" for form in ("timestamp", "zoned", "whole") for unit in ("s", "ms", "us", "ns")]
+
+
+@pytest.mark.parametrize(("engine", "clock"), engines(CLOCKS, ("timestamp ns",)), indirect=["engine"])
+def test_times_of_every_unit_keep_their_microseconds(engine: Engine, clock: str, tmp_path: Path) -> None:
+    form, unit = clock.split()
     step = {"s": 1_000_000, "ms": 1000, "us": 1, "ns": 1}[unit]
     at = [1_700_000_000_000_000 + step * (n * 7_919_003 % 4_000_037) for n in range(200)]
     counts = [micro * 1000 for micro in at] if unit == "ns" else [micro // step for micro in at]
@@ -389,6 +413,15 @@ def test_a_killed_run_leaves_nothing_under_the_final_name(tmp_path: Path) -> Non
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "out").exists() and list(tmp_path.glob(".out.*.tmp"))  # all but the name was there
+
+
+def test_the_log_that_speed_is_measured_on_is_what_it_says(tmp_path: Path) -> None:
+    log = large_log(tmp_path / "speed", 20_000)
+    seconds, peak = measured(log)
+    record = read_prepared(log.parent / "prepared").record
+    assert seconds > 0 and 0.05 < peak < 4
+    assert 0 < record["quarantine"]["duplicate row"] < 60
+    assert 3 < record["stages"]["events in sessions"] / record["stages"]["sessions"] < 6
 
 
 def test_a_column_may_be_named(duckdb: Engine, tmp_path: Path) -> None:
