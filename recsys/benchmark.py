@@ -1,6 +1,6 @@
 """The benchmark: Amazon sequences as prepared for S3-Rec, leave one out, all items ranked, history excluded.
 
-tacit-recsys bench                      all tests, 3 seeds, 10 minutes of pretraining each
+tacit-recsys bench                      all tests, 3 seeds, so many steps as `STEPS` says
 tacit-recsys bench --only smoke         60 to 90 seconds, exit code 1 where something is wrong
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,22 @@ from core.config import to_dict
 from core.datasets import sha256
 from core.errors import UserError
 from core.statistics import Estimate
-from recsys import methods_bench
-from recsys.data import Loaded, load
+from recsys import claims, methods_bench, session_bench
+from recsys.data import load
 from recsys.estimators import SessionRecommender
 from recsys.evaluation import from_scratch, over_draws, paired, sparser, tuned_floors
 from recsys.presets import PRESETS, recipe
+from recsys.protocol import training_file
 from recsys.ranking import MAIN, METRICS, Ranking, rank_all
+from recsys.sequences import Sequences
 from recsys.split import leave_one_out
 
-GOALS = {"beauty": 0.0531, "sports": 0.0323, "toys": 0.0580}  # ndcg@10, ours: the best that is published
+GOALS = {
+    "beauty": 0.0531,
+    "sports": 0.0323,
+    "toys": 0.0580,
+    "movielens_1m_sasrec": 0.1857,
+}  # ndcg@10, ours: the best that is published
 # hr@10, ndcg@10 as printed in the picture `all_rank.PNG` of github.com/RUCAIBox/CIKM2020-S3Rec and in the README of
 # github.com/salesforce/ICLRec; same files, same protocol. SASRec+SS: README of github.com/blondered/transformer_benchmark.
 PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
@@ -45,6 +53,13 @@ PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
         "ICLRec": (0.0437, 0.0238),
         "SASRec+SS": (0.0569, 0.0314),
     },
+    "movielens_1m_sasrec": {
+        "SASRec (Klenitskiy & Vasilev)": (0.2500, 0.1341),
+        "BERT4Rec (Klenitskiy & Vasilev)": (0.2843, 0.1537),
+        "SASRec+ 3000 (Klenitskiy & Vasilev)": (0.3159, 0.1857),
+        "gSASRec": (0.3003, 0.1726),
+        "HSTU-large": (0.3294, 0.1893),
+    },
     "toys": {
         "SASRec (S3-Rec table)": (0.0675, 0.0374),
         "BERT4Rec (S3-Rec table)": (0.0203, 0.0099),
@@ -54,10 +69,58 @@ PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
     },
 }
 FRACTIONS = (0.1, 0.3)
+# steps of training, by data and method
+STEPS = {
+    ("beauty", "next"): 2000, ("sports", "next"): 3200, ("toys", "next"): 1800, ("movielens_1m_sasrec", "next"): 3000,
+    ("diginetica", "next"): 6000, ("tmall", "next"): 3000, ("retailrocket", "next"): 4000, ("nowplaying", "next"): 5000,
+    ("beauty", "bert4rec"): 6000,
+}  # fmt: skip
+SHAPES = {
+    **dict.fromkeys(session_bench.CHOSEN, session_bench.SHAPE),
+    "movielens_1m_sasrec": ("model.length=200", "model.depth=2", "model.dropout=0.2"),
+}
+# tasks beside the next item, and how many times as long a step takes as without
+DEARER = {"next+cl4srec": 2.0, "duorec": 2.5, "next+replaced": 2.0}
 
 
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a benchmark's models train: so many steps, which a busy machine does not change, or minutes where those are given.
+
+    Attributes:
+        minutes: of training; None takes the steps of `STEPS`.
+        device: cpu, cuda, ….
+        out: the benchmark's folder, where trained models are kept for tests that share them.
+    """
+
+    minutes: float | None
+    device: str
+    out: Path
+
+    def model(
+        self, data: str, method: str, seed: int, hold_out: int = 2, changes: tuple[str, ...] = ()
+    ) -> SessionRecommender:
+        """An untrained recommender of this budget."""
+        alone = STEPS.get((data, method), STEPS[data, "next"])
+        steps = None if self.minutes else round(alone / DEARER.get(method, 1.0))
+        return SessionRecommender(
+            method, self.minutes, steps, seed, self.device, hold_out, (*SHAPES.get(data, ()), *changes)
+        )
+
+    def trained(self, name: str, model: SessionRecommender, sequences: Sequences, digest: str) -> SessionRecommender:
+        """The model trained on the sequences; read back where an earlier test trained the same."""
+        folder = self.out / "runs" / f"{name}-{model.seed}"
+        if (folder / "config.json").exists():
+            found = SessionRecommender.load(folder)
+            if found.recipe_ == model.recipe() and found.data_ == digest:
+                found.device = self.device
+                return found
+        model.fit_sequences(sequences, folder, say, digest).save(folder)
+        return model
 
 
 def bench(out: Path, only: str, budget: float | None, seeds: int, device: str) -> Path:
@@ -66,54 +129,95 @@ def bench(out: Path, only: str, budget: float | None, seeds: int, device: str) -
     Raises:
         UserError: an unknown test.
     """
-    minutes = budget or 10.0
     if only == "methods" or only.startswith("methods-"):
         chosen = [only.removeprefix("methods-")] if only != "methods" else []
         return methods_bench.run(out, budget, seeds, methods=chosen, say=say)
-    recipes = {name: to_dict(recipe(name)) for name in PRESETS}
-    record = Bench(out, {"minutes": minutes, "device": device, "recipes": recipes}, say)
-    tests: dict[str, Callable[[int], list[Row]]] = {
-        "beauty": lambda seed: quality("beauty", "next", minutes, seed, device, out),
-        "sports": lambda seed: quality("sports", "next", minutes, seed, device, out),
-        "toys": lambda seed: quality("toys", "next", minutes, seed, device, out),
-        "bert4rec": lambda seed: quality("beauty", "bert4rec", minutes, seed, device, out, floors=False),
-        "users": lambda seed: fewer_users("beauty", minutes, seed, device, out),
-    }
+    given = Budget(budget, device, out)
+    tests = tests_of(given)
     if only and only not in tests:
         raise UserError(
             f"no test '{only}'", where="--only", mend=f"choose from {', '.join([*tests, 'methods', 'smoke'])}"
         )
+    recipes = {name: to_dict(recipe(name)) for name in PRESETS}
+    record = Bench(out, {"minutes": budget, "device": device, "recipes": recipes}, say)
     for test in [only] if only else tests:
         for seed in range(seeds):
-            record.run(test, seed, lambda test=test, seed=seed: tests[test](seed))  # type: ignore[misc]
+            record.run(test, seed, partial(tests[test], seed))
             record.write()
     if not only:
         methods_bench.run(out, budget, seeds, say=say)
     return record.write()
 
 
-def trained(
-    data: str, loaded: Loaded, method: str, minutes: float, seed: int, device: str, out: Path
-) -> SessionRecommender:
-    """A recommender that never saw the last two events of a user; read back where an earlier test trained the same."""
-    folder, digest = out / "runs" / f"{data}-{method}-{seed}", sha256(loaded.file)
-    model = SessionRecommender(method, minutes=minutes, seed=seed, device=device, hold_out=2)
-    if (folder / "config.json").exists():
-        found = SessionRecommender.load(folder)
-        if found.recipe_ == model.recipe() and found.data_ == digest:
-            found.device = device
-            return found
-    model.fit_sequences(loaded.sequences, folder, say, digest).save(folder)
-    return model
+def tests_of(given: Budget) -> dict[str, Callable[[int], list[Row]]]:
+    """Every test by its name: rows of a seed."""
+    quick = 600  # steps of the questions beside quality
+    return {
+        **{data: partial(quality, data, "next", given) for data in PUBLISHED},
+        "bert4rec": partial(quality, "beauty", "bert4rec", given, floors=False),
+        "users": partial(fewer_users, "beauty", given),
+        **{data: partial(sessions, data, given) for data in session_bench.CHOSEN},
+        **{f"ssl-gain-{data}": partial(ssl_gain, data, given) for data in ("beauty", "sports", "toys")},
+        "few-sessions": lambda seed: claims.few_sessions(
+            "movielens_100k", claims.movielens("movielens_100k"), quick, seed, given.device, say
+        ),
+        "few-sessions-generated": lambda seed: claims.few_sessions(
+            "generated", claims.generated(seed), quick, seed, given.device, say
+        ),
+        "attributes": partial(attributes, given),
+        "injected": lambda seed: claims.injected("beauty", STEPS["beauty", "next"], seed, given.device),
+    }
 
 
-def quality(
-    data: str, method: str, minutes: float, seed: int, device: str, out: Path, floors: bool = True
-) -> list[Row]:
+def sessions(data: str, given: Budget, seed: int) -> list[Row]:
+    """See `session_bench`."""
+    model = given.model(data, "next", seed, hold_out=0)
+    digest = sha256(training_file(data))
+    return session_bench.session_quality(
+        data, lambda fresh, train: given.trained(f"{data}-next", fresh, train, digest), model
+    )
+
+
+def attributes(given: Budget, seed: int) -> list[Row]:
+    """See `claims.who`."""
+    loaded = load("movielens_1m_sasrec")
+    model = given.model("movielens_1m_sasrec", "next", seed, hold_out=0)
+    return claims.who(
+        given.trained("movielens_1m_sasrec-all", model, loaded.sequences, sha256(loaded.file)), loaded, seed
+    )
+
+
+def ssl_gain(data: str, given: Budget, seed: int) -> list[Row]:
+    """Next item with an auxiliary task against next item alone, at equal minutes of training: the best by the validation items.
+
+    Where no minutes are given, the models with a task train as many steps as take about as long (`DEARER`).
+    """
+    loaded = load(data)
+    split = leave_one_out(loaded.sequences)
+    chosen_by = split.validation.sample(8000, seed)
+    digest = sha256(loaded.file)
+    found: dict[str, SessionRecommender] = {}
+    for method in ("next", *DEARER):
+        found[method] = given.trained(f"{data}-{method}", given.model(data, method, seed), loaded.sequences, digest)
+    worth = {method: rank_all(model, chosen_by) for method, model in found.items()}
+    best = max(DEARER, key=lambda method: worth[method].per_user(MAIN).mean())
+    rows = [row(data, method, "ours", f"{MAIN} of validation", r.interval(MAIN, seed)) for method, r in worth.items()]
+    alone, with_task = rank_all(found["next"], split.test), rank_all(found[best], split.test)
+    rows += [row(data, m, "ours", MAIN, r.interval(MAIN, seed)) for m, r in (("next", alone), (best, with_task))]
+    gain, scale = paired(with_task, alone), float(alone.per_user(MAIN).mean())
+    share = Estimate(gain.value / scale, gain.low / scale, gain.high / scale)
+    note = f"{best}, {found[best].minutes_spent():.1f} minutes; next {found['next'].minutes_spent():.1f}"
+    rows.append(
+        row(data, "best task minus next alone", "ours", f"{MAIN} gain, as a share", share, goal=0.02, note=note)
+    )
+    return rows
+
+
+def quality(data: str, method: str, given: Budget, seed: int, floors: bool = True) -> list[Row]:
     """All metrics of one trained model, the tuned floors, the untrained encoder, and the published figures."""
     loaded = load(data)
     split = leave_one_out(loaded.sequences)
-    model = trained(data, loaded, method, minutes, seed, device, out)
+    model = given.trained(f"{data}-{method}", given.model(data, method, seed), loaded.sequences, sha256(loaded.file))
     ours = rank_all(model, split.test)
     rows = _rows(data, method, "ours", ours, goal=GOALS.get(data) if method == "next" else None)
     if not floors:
@@ -132,11 +236,11 @@ def quality(
     return rows
 
 
-def fewer_users(data: str, minutes: float, seed: int, device: str, out: Path) -> list[Row]:
+def fewer_users(data: str, given: Budget, seed: int) -> list[Row]:
     """One draw of users: the encoder and the floors trained on a tenth and three tenths of them, and on all."""
     loaded = load(data)
     split = leave_one_out(loaded.sequences)
-    model = trained(data, loaded, "next", minutes, seed, device, out)
+    model = given.trained(f"{data}-next", given.model(data, "next", seed), loaded.sequences, sha256(loaded.file))
     floors = tuned_floors(split)
     whole = rank_all(model, split.test)
     rows = _rows(data, "next, 100% of users", "ours", whole)

@@ -13,7 +13,7 @@ from core.codec import Categories
 from core.datasets import locate
 from core.statistics import Estimate, mean_interval
 from core.statistics import paired as paired_metric
-from recsys.data import from_frame, load, read_table
+from recsys.data import Loaded, from_frame, load, read_table
 from recsys.estimators import SessionRecommender
 from recsys.evaluation import paired
 from recsys.injection import inject, overlap, rare_items, shown
@@ -114,23 +114,21 @@ def generated(seed: int) -> pd.DataFrame:
     return generate(World(users=4000, intents=16), seed)
 
 
-def who(minutes: float, seed: int, device: str, out: Callable[[SessionRecommender], SessionRecommender]) -> list[Row]:
+def who(model: SessionRecommender, loaded: Loaded, seed: int) -> list[Row]:
     """Gender and age of ML-1M's users from frozen vectors of their sequences, against a bag of their items.
 
     Half of the users teach a logistic regression, whose penalty is chosen within them; the others are asked.
 
     Args:
-        out: trains the given recommender, or reads it back.
+        model: trained on the sequences, without any of those labels.
     """
     from sklearn.metrics import roc_auc_score
 
-    loaded = load("movielens_1m_sasrec")
     sequences = loaded.sequences
     users = read_table(locate("movielens_1m_sasrec", KNOWN) / "users.parquet").assign(
         key=lambda t: t["user_id"].astype(str)
     )
     about = users.set_index("key").loc[sequences.keys.astype(str)]
-    model = out(SessionRecommender("next", minutes=minutes, seed=seed, device=device, changes=("model.length=200",)))
     vectors = model.item_vectors()
     counts = sequences.matrix()
     mean = np.asarray(counts @ vectors) / np.maximum(np.asarray(counts.sum(1)), 1)

@@ -301,9 +301,10 @@ class Bench:
     """The benchmark on public data; resumable, writes results.json. `--only smoke` is a short check with exit code 1 on failure.
 
     Attributes:
-        only: one test: beauty, sports, toys, bert4rec, users, methods (does each method learn? one of them: methods-NAME) or smoke;
-            empty runs all but the smoke.
-        minutes: of pretraining, each; 10 where it is not given, but for the methods, which train 600 steps or more.
+        only: one test: beauty, sports, toys, movielens_1m_sasrec, diginetica, tmall, retailrocket, nowplaying, bert4rec, users,
+            ssl-gain-beauty (-sports, -toys), few-sessions, few-sessions-generated, attributes, injected, methods (does each method
+            learn? one of them: methods-NAME) or smoke; empty runs all but the smoke.
+        minutes: of pretraining, each; where it is not given, so many steps as each test states.
         out: folder.
         seeds: runs of each test.
         device: cpu, cuda, ….

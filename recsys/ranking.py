@@ -13,6 +13,7 @@ from core.codec import FIRST
 from core.statistics import Estimate, mean_interval
 from recsys.sequences import Sequences
 from recsys.split import Examples
+from recsys.votes import Votes
 
 MAIN = "ndcg@10"
 METRICS = (MAIN, "hr@10", "mrr@10", "recall@20", "mrr@20")
@@ -142,6 +143,10 @@ def rank_all(
         seed: of what is drawn.
     """
     items = asked.history.n_items
+    if repeats and not sampled and isinstance(model, Votes):  # sparse scores are ranked as they are
+        ids, _ = model.top(asked.history, min(first, items))
+        shown = np.where(ids >= FIRST, ids - FIRST, -1).astype(np.int32)
+        return Ranking(model.ranks(asked.history, asked.target), shown, items, asked.group)
     ranks = np.empty(len(asked))
     kept = np.empty((len(asked), min(first, items)), dtype=np.int32)
     order = np.argsort(

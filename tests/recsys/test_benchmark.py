@@ -74,3 +74,25 @@ def _untrained(model: SessionRecommender, sequences) -> SessionRecommender:
 
     model._prepare(model.recipe(), sequences.catalogue, popularity(sequences), 2, "")
     return model
+
+
+def test_a_task_beside_the_next_item_is_measured_at_equal_cost(small, tmp_path):
+    rows = benchmark.ssl_gain("beauty", benchmark.Budget(1.0, "cpu", tmp_path), 0)
+    assert set(small) == {"next", *benchmark.DEARER}
+    [gain] = [row for row in rows if row["goal"] == 0.02]
+    assert gain["low"] <= gain["value"] <= gain["high"] and gain["note"].split(",")[0] in benchmark.DEARER
+
+
+def test_few_sessions_and_injected_sessions_have_intervals(small, monkeypatch):
+    from recsys import claims
+
+    monkeypatch.setattr(claims, "SessionRecommender", benchmark.SessionRecommender)
+    table = generate(World(users=300, intents=3, stages=5, items=4), 1)
+    rows = claims.few_sessions("generated", table, 30, 0, "cpu", print)
+    assert [row["method"] for row in rows][:2] == ["pretrained, fine-tuned on 10%", "from scratch on 10%"]
+    assert rows[-1]["goal"] == 0.1 and rows[-1]["low"] <= rows[-1]["value"] <= rows[-1]["high"]
+    monkeypatch.setattr(claims, "load", benchmark.load)
+    kept = {
+        row["method"]: row["value"] for row in claims.injected("beauty", 30, 0, "cpu") if row["metric"] == "overlap@10"
+    }
+    assert all(0 < value <= 1 for value in kept.values())

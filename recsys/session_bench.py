@@ -1,0 +1,133 @@
+"""The benchmark on session sets: each published test prefix asks what followed; neighbours, the sequence model, and both together.
+
+Settings of neighbours and the weight of the hybrid were chosen on the last tenth of the training sessions (`choose` does that again), the
+test was looked at afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from core.bench import Row, row
+from core.statistics import Estimate, mean_interval
+from recsys.baselines import Markov, SessionPopularity
+from recsys.estimators import SessionRecommender
+from recsys.hybrid import Hybrid, trials
+from recsys.neighbours import STAN, ItemKNN, SessionKNN
+from recsys.ranking import Ranking, Scorer, rank_all
+from recsys.reminder import Reminded
+from recsys.sessions import read_sessions
+from recsys.tuning import INF
+
+METRICS = ("recall@20", "mrr@20")
+SHAPE = ("model.length=20", "model.dim=100", "model.dropout=0.3")  # of the sequence model on sessions
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen on the validation sessions of a set.
+
+    Attributes:
+        stan: settings of the neighbours.
+        own, half_life: weight of the session's own items and how fast they fade, see `Reminded`.
+        weight: of the sequence model in the hybrid.
+    """
+
+    stan: STAN
+    own: float
+    half_life: float
+    weight: float
+
+    def neighbours(self) -> Reminded:
+        return Reminded(self.stan, self.own, self.half_life)
+
+
+def _stan(
+    half_life: float, age: float, reach: float, length: float, power: float, idf: float, neighbours: int = 500
+) -> STAN:
+    return STAN(
+        neighbours, half_life=half_life, age=age, reach=reach, length=length, power=power, idf=idf, before=0.7
+    )  # fmt: skip
+
+
+CHOSEN = {
+    "diginetica": Choice(_stan(2.0, 0.5, 5.0, 0.25, 2.0, 1.0), 0.1, 2.0, 0.4),
+    "tmall": Choice(_stan(10.0, 0.3, 10.0, 0.5, 3.0, 2.0), 0.5, INF, 0.2),
+    "retailrocket": Choice(_stan(1.5, 1.0, 5.0, 0.25, 1.5, 2.0), 0.2, INF, 0.3),
+    "nowplaying": Choice(_stan(5.0, 0.3, 5.0, 0.25, 3.0, 0.5, neighbours=100), 0.0, INF, 0.2),
+}
+GOALS = {
+    "diginetica": (0.542, 0.191), "tmall": (0.364, 0.180), "retailrocket": (0.562, 0.300), "nowplaying": (0.224, 0.084),
+}  # fmt: skip
+# recall@20, mrr@20 as the READMEs of the data sets quote the papers, not checked against those
+PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
+    "diginetica": {"SR-GNN": (0.5126, 0.1778), "GCE-GNN": (0.5422, 0.1904), "COTREC": (0.5418, 0.1907)},
+    "tmall": {"SR-GNN": (0.2757, 0.1372), "GCE-GNN": (0.3342, 0.1542), "COTREC": (0.3635, 0.1804)},
+    "retailrocket": {"SR-GNN": (0.5032, 0.2657), "COTREC": (0.5617, 0.2997)},
+    "nowplaying": {"SR-GNN": (0.1887, 0.0747), "GCE-GNN": (0.2237, 0.0840)},
+}
+
+
+def session_quality(
+    data: str, trained: Callable[[SessionRecommender, Any], SessionRecommender], fresh: SessionRecommender
+) -> list[Row]:
+    """The floors, the sequence model and the hybrid on a set's published test.
+
+    Args:
+        trained: trains `fresh` on the training sessions, or reads it back.
+    """
+    choice, split = CHOSEN[data], read_sessions(data)
+    model = trained(fresh, split.train)
+    near = choice.neighbours().fit(split.train)
+    scorers: dict[str, Scorer] = {
+        "session_popularity": SessionPopularity().fit(split.train),
+        "markov": Markov().fit(split.train),
+        "item_knn": ItemKNN(half_life=1.0).fit(split.train),
+        "session_knn": SessionKNN().fit(split.train),
+        "stan, tuned": choice.stan.fit(split.train),
+        "neighbours": near,
+        "next": model,
+        "hybrid": Hybrid(model, near, choice.weight),
+    }
+    rows, rankings = [], {}
+    for name, scorer in scorers.items():
+        started = time.process_time()
+        ranking = rankings[name] = rank_all(scorer, split.test, split.repeats)
+        spent = time.process_time() - started
+        ours = name in ("next", "hybrid")
+        for metric, goal in zip(METRICS, GOALS[data], strict=True):
+            asked = goal if name == "hybrid" else None
+            rows.append(row(data, name, "ours" if ours else "floor", metric, ranking.interval(metric), goal=asked))
+        if ours:
+            seconds = Estimate(spent, float("nan"), float("nan"))
+            rows.append(
+                row(data, name, "ours", "core-seconds to rank the test", seconds, note=f"{len(split.test)} questions")
+            )
+    for metric in METRICS:
+        for other in ("neighbours", "next"):
+            gain = difference(rankings["hybrid"], rankings[other], metric)
+            rows.append(row(data, f"hybrid minus {other}", "ours", f"{metric} difference", gain))
+    for name, figures in PUBLISHED[data].items():
+        rows += [row(data, name, "published", metric, value) for metric, value in zip(METRICS, figures, strict=True)]
+    return rows
+
+
+def difference(one: Ranking, other: Ranking, metric: str) -> Estimate:
+    """Paired, with a bootstrap over sessions."""
+    return mean_interval(one.per_user(metric) - other.per_user(metric), one.group)
+
+
+def choose(data: str, model: SessionRecommender, questions: int = 4000, seed: int = 0) -> tuple[float, list[Any]]:
+    """The weight of the hybrid on validation sessions, for a model that was trained on the sessions before them."""
+    choice, split = CHOSEN[data], read_sessions(data)
+    assert split.earlier is not None
+    near = choice.neighbours().fit(split.earlier)
+    asked = split.validation.sample(questions, seed)
+    found = trials(model, near, asked, weights=tuple(np.round(np.arange(0, 1.01, 0.1), 1)))
+    recall, mrr = max(t.recall for t in found), max(t.mrr for t in found)
+    return max(found, key=lambda t: t.recall / recall + t.mrr / mrr).weight, found
