@@ -101,8 +101,8 @@ class Pretrain:
     Attributes:
         data: csv, parquet, folder, or a known name (beauty, sports, toys).
         out: the run folder; an interrupted run of the same settings goes on where it stopped.
-        method: next (guess the next item, SASRec), gsasrec, gru4rec, bert4rec (guess masked items), duorec, next+cl4srec, next+replaced
-            or next+order (next item beside another task), which recommend; cl4srec, moco, byol, vicreg,
+        method: next (guess the next item, SASRec), gsasrec, gru4rec, bert4rec (guess masked items), duorec, next+cl4srec, next+replaced,
+            next+order or next+attributes (next item beside another task), which recommend; cl4srec, moco, byol, vicreg,
             data2vec, denoise, replaced, order or cpc, which give embeddings.
         minutes: wall time; or
         steps: optimizer steps. The preset's own budget where neither is given.
@@ -110,6 +110,8 @@ class Pretrain:
         device: cpu, cuda, ….
         hold_out: last events of each user that training never sees: 2 for `evaluate`, 0 for production; by itself 2, and 0 where the
             data bring later sessions to be asked.
+        attributes: table of items and their attributes (csv or parquet: item_id and a list, or one attribute a row), for
+            next+attributes and for cold items; by itself that of a prepared folder.
         set: key=value settings of the preset, such as model.dim=128 or train.lr=0.002.
         table: columns and limits.
     """
@@ -122,19 +124,24 @@ class Pretrain:
     seed: int = 0
     device: str = "cpu"
     hold_out: int | None = None
+    attributes: Path | None = None
     set: tuple[str, ...] = ()
     table: Annotated[Table, tyro.conf.arg(name="")] = field(default_factory=Table)
 
     def run(self) -> None:
         from core.datasets import sha256
+        from recsys.data import find, read_table
         from recsys.estimators import SessionRecommender
-        from recsys.protocol import has_test
+        from recsys.protocol import attributes_of, has_test
 
         loaded = _load(self.data, self.table)
         hold_out = (0 if has_test(self.data) else 2) if self.hold_out is None else self.hold_out
+        described = self.attributes or (attributes_of(self.data) if "attributes" in self.method else None)
+        attributes = None if described is None else read_table(find(described))
         model = SessionRecommender(
-            self.method, self.minutes, self.steps, self.seed, self.device, hold_out, self.set, self.table.columns()
-        )
+            self.method, self.minutes, self.steps, self.seed, self.device, hold_out, self.set, self.table.columns(),
+            attributes,
+        )  # fmt: skip
         model.fit_sequences(loaded.sequences, self.out, say, sha256(loaded.file))
         model.save(self.out)
         print(f"{model.steps_spent()} steps in {model.minutes_spent():.1f} minutes: {self.out}")

@@ -83,7 +83,8 @@ def from_scratch(
     steps = max(20, round(model.steps_spent() * max(fraction, min(0.2, 2 * fraction))))
     base = model.recipe_
     chosen = replace(base, train=replace(base.train, steps=steps, minutes=None, seed=seed, device=model.device))
-    return SessionRecommender(model.method, device=model.device).fit_sequences(train, note=note, chosen=chosen)
+    twin = SessionRecommender(model.method, device=model.device, attributes=model.attributes)
+    return twin.fit_sequences(train, note=note, chosen=chosen)
 
 
 def check_held_out(model: SessionRecommender, data: str, split: Split) -> str:

@@ -68,6 +68,11 @@ def protocol_of(
     return Protocol(leave_one_out(loaded.sequences), sha256(loaded.file), loaded.quarantine.summary())
 
 
+def attributes_of(data: str | Path) -> Path | None:
+    """The items' attributes in a prepared folder; None where there are none."""
+    return read_prepared(data).attributes if is_prepared(data) else None
+
+
 def training_file(data: str | Path) -> Path:
     """The file of the training sessions of a session set."""
     from core.datasets import locate

@@ -135,3 +135,28 @@ def test_help_and_the_package_load_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip().endswith("[]")
+
+
+def test_a_prepared_log_is_trained_on_and_its_later_sessions_are_asked(made, tmp_path, capsys):
+    items = sorted(pd.read_csv(made / "data" / "interactions.csv")["item_id"].unique())
+    pd.DataFrame({"item_id": items, "category": [f"c{i % 5}" for i in range(len(items))]}).to_csv(
+        tmp_path / "items.csv", index=False
+    )
+    log, folder = made / "data" / "interactions.csv", tmp_path / "prepared"
+    given = ("--out", folder, "--min-item", 2, "--test-share", 0.2, "--attributes", tmp_path / "items.csv")
+    assert call("prepare", "--data", log, *given) == 0
+    assert (
+        call("pretrain", "--data", folder, "--out", tmp_path / "run", "--steps", 10, "--method", "next+attributes") == 0
+    )
+    assert (
+        call("evaluate", "--run", tmp_path / "run", "--data", folder, "--out", tmp_path / "report", "--draws", 1) == 0
+    )
+    found = json.loads((tmp_path / "report" / "evaluation.json").read_text())["protocol"]
+    assert found["training saw"] == "the sessions before those that are asked"
+    assert found["split"].startswith("later sessions")
+    assert found["questions"] > found["sessions"] > 10
+    capsys.readouterr()
+    # a training session that is later than the test's first is a leak, whoever wrote it
+    (folder / "train.parquet").write_bytes((folder / "test.parquet").read_bytes())
+    assert call("evaluate", "--run", tmp_path / "run", "--data", folder, "--out", tmp_path / "report") == 2
+    assert "train" in capsys.readouterr().err
