@@ -35,6 +35,9 @@ def with_items(model: R, attributes: pd.DataFrame, penalty: float) -> R:
     trained = np.concatenate([np.zeros(FIRST, bool), counts > 0])
     cold = np.arange(model.catalogue_.size, catalogue.size)
     made = cold_vectors(Attributes.of(attributes, catalogue), vectors, trained, cold, penalty)
+    made *= _length(vectors[trained]) / max(
+        _length(made), 1e-9
+    )  # a regression's are short, and short ones are never offered
     weights["stem.embedding.weight"] = torch.cat([table, torch.from_numpy(made)])
     twin.encoder_.load_state_dict(weights)
     if model.heads_ is not None and twin.heads_ is not None:  # their buffers count the catalogue, and are new
@@ -42,6 +45,11 @@ def with_items(model: R, attributes: pd.DataFrame, penalty: float) -> R:
     twin.device, twin.columns, twin.attributes = model.device, model.columns, attributes
     twin.encoder_.eval()
     return twin
+
+
+def _length(vectors: NDArray[np.float32]) -> float:
+    """Mean length of rows."""
+    return float(np.linalg.norm(vectors, axis=1).mean())
 
 
 def new_items(frame: pd.DataFrame, catalogue: Categories) -> tuple[str, ...]:

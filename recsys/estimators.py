@@ -330,6 +330,9 @@ class SessionRecommender(PretrainedEncoder):
     def add_items(self, attributes: pd.DataFrame, penalty: float = 1.0) -> Self:
         """A copy that also knows items which training never saw, each by the vector that its attributes tell.
 
+        The new vectors are made as long as the trained ones on average: they are then offered like items of middling
+        popularity, at the cost of some places of known items.
+
         Args:
             attributes: new items with their attributes, columns as in the class's `attributes`, and known ones where the recommender
                 was not given theirs; new items that share none with a known one are left out.

@@ -128,6 +128,13 @@ def test_items_that_training_never_saw_are_recommended_and_read(model):
     )  # known items keep their odds among themselves
 
 
+def test_new_vectors_are_as_long_as_trained_ones(model):
+    new = pd.DataFrame({"item_id": [f"new{i}" for i in range(9)], "attributes": [[f"kind{i % 3}"] for i in range(9)]})
+    table = model.add_items(new).encoder_.stem.embedding.weight.detach().norm(dim=1)
+    known = model.catalogue_.size
+    assert table[known:].mean().item() == pytest.approx(table[FIRST:known].mean().item(), rel=1e-4)
+
+
 def test_a_recommender_with_new_items_is_saved_and_read_back(model, tmp_path):
     wider = model.add_items(pd.DataFrame({"item_id": ["brand-new"], "attributes": [["kind1", "place2"]]}))
     wider.save(tmp_path / "run")
