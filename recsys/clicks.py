@@ -139,9 +139,11 @@ def clocked(raw: ir.Table, log: Log) -> ir.Table:
     else:
         time = Moment(raw["tacit n"] * SECOND, ibis.literal(0, "int64"), ibis.literal(True))
     checks = {
-        "unreadable line": raw["tacit ragged row"], "fraction as user": no_user, "fraction as item": no_item,
-        "missing time": ~time.given, "unreadable time": time.unit.isnull(), "negative time": time.at < 0,
-    }  # fmt: skip
+        "unreadable line": raw["tacit ragged row"],
+        "fraction as user": no_user,
+        "fraction as item": no_item,
+        "missing time": ~time.given,
+    }  # fmt: skip; what `at` and `unit` tell is asked when they are there, in `judged`
     fault = ibis.cases(
         *((mask.fill_null(False), _CODES[why]) for why, mask in checks.items()), else_=ibis.null("int64")
     )
@@ -210,6 +212,8 @@ def judged(rows: ir.Table, users: ir.Table, items: ir.Table, habits: Seen) -> ir
         (user.isnull(), _CODES["missing user"]),
         (item.isnull(), _CODES["missing item"]),
         (rows.fault.notnull(), rows.fault),
+        (rows.unit.isnull(), _CODES["unreadable time"]),
+        (rows["at"] < 0, _CODES["negative time"]),
         (rows.unit != habits.unit, _CODES["time in another unit"]),
     ]
     if habits.dates:
