@@ -266,7 +266,8 @@ def moment(column: Any) -> Moment:
         _of_number(value),
         _checked(dated, local.notnull().ifelse(zero, ibis.null("int64")), True),
     )
-    given = text.notnull() & ~matches(text.lower(), _NO_TIME).fill_null(False) & (text != "")
+    said = text.notnull() & ~matches(text.lower(), _NO_TIME).fill_null(False) & (text != "")
+    given = ibis.cases((whole.notnull(), True), else_=said)  # a case is not asked further where it is answered
     pick = [ibis.cases((whole.notnull(), exact[i]), (value.notnull(), rough[i]), else_=iso[i]) for i in (0, 1)]
     return Moment(pick[0], pick[1], given.fill_null(False))
 
