@@ -139,9 +139,11 @@ def clocked(raw: ir.Table, log: Log) -> ir.Table:
     else:
         time = Moment(raw["tacit n"] * SECOND, ibis.literal(0, "int64"), ibis.literal(True))
     checks = {
-        "unreadable line": raw["tacit ragged row"], "fraction as user": no_user, "fraction as item": no_item,
-        "missing time": ~time.given, "unreadable time": time.unit.isnull(), "negative time": time.at < 0,
-    }  # fmt: skip
+        "unreadable line": raw["tacit ragged row"],
+        "fraction as user": no_user,
+        "fraction as item": no_item,
+        "missing time": ~time.given,
+    }  # fmt: skip; what `at` and `unit` tell is asked when they are there, in `judged`
     fault = ibis.cases(
         *((mask.fill_null(False), _CODES[why]) for why, mask in checks.items()), else_=ibis.null("int64")
     )
@@ -210,6 +212,8 @@ def judged(rows: ir.Table, users: ir.Table, items: ir.Table, habits: Seen) -> ir
         (user.isnull(), _CODES["missing user"]),
         (item.isnull(), _CODES["missing item"]),
         (rows.fault.notnull(), rows.fault),
+        (rows.unit.isnull(), _CODES["unreadable time"]),
+        (rows["at"] < 0, _CODES["negative time"]),
         (rows.unit != habits.unit, _CODES["time in another unit"]),
     ]
     if habits.dates:
@@ -262,7 +266,8 @@ def moment(column: Any) -> Moment:
         _of_number(value),
         _checked(dated, local.notnull().ifelse(zero, ibis.null("int64")), True),
     )
-    given = text.notnull() & ~matches(text.lower(), _NO_TIME).fill_null(False) & (text != "")
+    said = text.notnull() & ~matches(text.lower(), _NO_TIME).fill_null(False) & (text != "")
+    given = ibis.cases((whole.notnull(), True), else_=said)  # a case is not asked further where it is answered
     pick = [ibis.cases((whole.notnull(), exact[i]), (value.notnull(), rough[i]), else_=iso[i]) for i in (0, 1)]
     return Moment(pick[0], pick[1], given.fill_null(False))
 
