@@ -80,7 +80,7 @@ SHAPES = {
     "movielens_1m_sasrec": ("model.length=200", "model.depth=2", "model.dropout=0.2"),
 }
 # tasks beside the next item, and how many times as long a step takes as without
-DEARER = {"next+cl4srec": 2.0, "duorec": 2.5, "next+replaced": 2.0}
+DEARER = {"next+attributes": 1.2, "next+cl4srec": 1.35, "next+replaced": 1.2, "duorec": 2.3}
 
 
 def say(line: str) -> None:
@@ -107,9 +107,11 @@ class Budget:
         """An untrained recommender of this budget."""
         alone = STEPS.get((data, method), STEPS[data, "next"])
         steps = None if self.minutes else round(alone / DEARER.get(method, 1.0))
+        described = methods_bench.attributes(load(data)) if "attributes" in method else None
+        given = (*SHAPES.get(data, ()), *changes)
         return SessionRecommender(
-            method, self.minutes, steps, seed, self.device, hold_out, (*SHAPES.get(data, ()), *changes)
-        )
+            method, self.minutes, steps, seed, self.device, hold_out, given, attributes=described
+        )  # fmt: skip
 
     def trained(self, name: str, model: SessionRecommender, sequences: Sequences, digest: str) -> SessionRecommender:
         """The model trained on the sequences; read back where an earlier test trained the same."""

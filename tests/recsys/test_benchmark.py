@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from recsys import benchmark
@@ -19,6 +20,9 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path):
     file = tmp_path / "data.csv"
     file.write_text("generated")
     loaded = from_frame(generate(World(users=200, intents=3, stages=5, items=4), 0))
+    items = loaded.sequences.catalogue.values
+    told = pd.DataFrame({"item_id": items, "attributes": [[f"kind {i % 4}"] for i in range(len(items))]})
+    told.to_parquet(tmp_path / "data_item_attributes.parquet")
     monkeypatch.setattr(benchmark, "load", lambda name: replace(loaded, file=file))
     fits: list[str] = []
 
