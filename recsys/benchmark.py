@@ -268,7 +268,9 @@ def smoke(device: str = "cpu", steps: int = 500) -> int:
     started = time.monotonic()
     loaded = load("beauty")
     split = leave_one_out(loaded.sequences)
-    model = SessionRecommender(steps=steps, device=device, hold_out=2, changes=("train.lr=0.004", "model.dropout=0.3"))
+    model = SessionRecommender(
+        steps=steps, device=device, hold_out=2, changes=("train.lr=0.004", "model.dropout=0.3", "model.dim=64")
+    )
     model.fit_sequences(loaded.sequences, note=say, data=sha256(loaded.file))
     with TemporaryDirectory() as folder:
         model.save(Path(folder) / "run")

@@ -28,7 +28,7 @@ from recsys.cold import with_items
 from recsys.data import Columns, Limits, check_catalogue, from_frame
 from recsys.encoders import build_encoder, build_heads
 from recsys.methods import RANKING, build, pretext_of
-from recsys.presets import Recipe, recipe
+from recsys.presets import FEWEST, Recipe, recipe
 from recsys.sequences import Sequences
 from recsys.split import without_last
 
@@ -91,6 +91,8 @@ class SessionRecommender(PretrainedEncoder):
             train = replace(train, steps=self.steps, minutes=None)
         if self.minutes is not None:
             train = replace(train, minutes=self.minutes, steps=None)
+        if self.steps is not None or self.minutes is not None or any(c.startswith("train.steps") for c in self.changes):
+            chosen = replace(chosen, epochs=0)
         train = replace(train, seed=self.seed, device=self.device)
         return settings(replace(chosen, train=train), list(self.changes))
 
@@ -128,6 +130,12 @@ class SessionRecommender(PretrainedEncoder):
                 f"fewer than 2 sequences have 2 events or more after the last {self.hold_out} are held out",
                 where="data", mend="give longer sequences, or --hold-out 0",
             )  # fmt: skip
+        batches = SequenceBatches(
+            train.ragged(), chosen.batch_size, chosen.train.seed, chosen.model.length + 1, crop="last", min_length=2
+        )
+        if chosen.epochs:
+            steps = max(FEWEST, round(chosen.epochs * len(batches)))
+            chosen = replace(chosen, epochs=0, train=replace(chosen.train, steps=steps, minutes=None))
         heads = self._prepare(chosen, sequences.catalogue, popularity(train), self.hold_out, data)
         if start is not None:
             self._go_on_from(start)
@@ -139,9 +147,6 @@ class SessionRecommender(PretrainedEncoder):
             torch.manual_seed(chosen.train.seed)
             labels = 0 if known is None else len(known)
             method = build(chosen.objective, chosen.pretext, self.encoder_, heads, chosen.auxiliary, labels)
-        batches = SequenceBatches(
-            train.ragged(), chosen.batch_size, chosen.train.seed, chosen.model.length + 1, crop="last", min_length=2
-        )
         self.pretrain(method, batches, pretext, chosen.train, out, note)
         if not isinstance(chosen.objective, RANKING):
             self.heads_ = None

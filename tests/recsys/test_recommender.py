@@ -122,7 +122,7 @@ def test_k_below_one_is_refused(model):
 def test_vectors_are_rows_by_user_and_missing_where_nothing_is_known(model):
     table = pd.concat([TABLE[TABLE["user_id"] <= 3], session("never-seen")])
     found = model.transform(table)
-    assert found.shape == (4, 64)
+    assert found.shape == (4, 128)
     assert found.loc["new"].isna().all()
     assert np.isfinite(found.drop(index="new").to_numpy()).all()
 
