@@ -71,7 +71,7 @@ PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
 FRACTIONS = (0.1, 0.3)
 # steps of training, by data and method
 STEPS = {
-    ("beauty", "next"): 2000, ("sports", "next"): 3200, ("toys", "next"): 1800, ("movielens_1m_sasrec", "next"): 3000,
+    ("beauty", "next"): 2100, ("sports", "next"): 3350, ("toys", "next"): 1800, ("movielens_1m_sasrec", "next"): 3000,
     ("diginetica", "next"): 6000, ("tmall", "next"): 3000, ("retailrocket", "next"): 4000, ("nowplaying", "next"): 5000,
     ("beauty", "bert4rec"): 6000,
 }  # fmt: skip

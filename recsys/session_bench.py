@@ -25,7 +25,12 @@ from recsys.sessions import read_sessions
 from recsys.tuning import INF
 
 METRICS = ("recall@20", "mrr@20")
-SHAPE = ("model.length=20", "model.dim=100", "model.dropout=0.3")  # of the sequence model on sessions
+SHAPE = (
+    "model.length=20",
+    "model.dropout=0.3",
+    "batch_size=512",
+    "train.lr=0.004",
+)  # of the sequence model on sessions
 
 
 @dataclass(frozen=True)
