@@ -60,7 +60,7 @@ def few_sessions(
     def fitted(
         train: Sequences, steps: int, rate: float, start: SessionRecommender | None = None
     ) -> SessionRecommender:
-        given = (f"train.lr={rate}", "model.length=100")
+        given = (f"train.lr={rate}", "model.length=100", "model.dim=64", "batch_size=32")
         model = SessionRecommender("next", steps=steps, seed=seed, device=device, changes=given)
         return model.fit_sequences(train, note=lambda line: None, start=start)
 
