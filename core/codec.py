@@ -37,8 +37,17 @@ class Categories:
     def encode(self, column: ArrayLike) -> NDArray[np.int64]:
         """Ids (N,): unknown and missing stay different."""
         text = _text(column)
-        ids = pd.Index(self.values, dtype=object).get_indexer(pd.Index(text, dtype=object)).astype(np.int64)
+        ids = self._index.get_indexer(pd.Index(text, dtype=object)).astype(np.int64)
         return np.where(text.isna(), MISSING, np.where(ids < 0, UNKNOWN, ids + FIRST))
+
+    @cached_property
+    def _index(self) -> pd.Index:
+        """The values as pandas finds them, made once: of a large vocabulary it takes longer than a session's answer."""
+        return pd.Index(self.values, dtype=object)
+
+    @cached_property
+    def _table(self) -> NDArray:
+        return np.array(["<missing>", "<unknown>", "<masked>", *self.values], dtype=object)
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -50,8 +59,7 @@ class Categories:
 
     def decode(self, ids: ArrayLike) -> NDArray:
         """Values (N,) as text; the reserved ids read `<missing>`, `<unknown>`, `<masked>`."""
-        table = np.array(["<missing>", "<unknown>", "<masked>", *self.values], dtype=object)
-        return table[np.asarray(ids)]
+        return self._table[np.asarray(ids)]
 
     def json(self) -> dict:
         return {"kind": "categories", "values": list(self.values)}

@@ -309,8 +309,9 @@ class Bench:
 
     Attributes:
         only: one test: beauty, sports, toys, movielens_1m_sasrec, diginetica, tmall, retailrocket, nowplaying, bert4rec, users,
-            ssl-gain-beauty (-sports, -toys), few-sessions, few-sessions-generated, attributes, injected, methods (does each method
-            learn? one of them: methods-NAME) or smoke; empty runs all but the smoke.
+            ssl-gain-beauty (-sports, -toys), few-sessions, few-sessions-generated, attributes, injected, prepare, latency,
+            catalogue, training (how fast), methods (does each method learn? one of them: methods-NAME) or smoke; empty runs all but
+            the smoke.
         minutes: of pretraining, each; where it is not given, so many steps as each test states.
         out: folder.
         seeds: runs of each test.

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from core.chunked import ChunkedHead
 from core.codec import FIRST
 from core.config import within
 from core.encoders import GRU, GRUConfig, ItemStem, TokenEncoder, Transformer, TransformerConfig
@@ -33,6 +34,8 @@ class ModelConfig:
         length: latest events that are read.
         negatives: items drawn at each step, against which the targets are scored (see `SampledHead`); 0, or a catalogue that
             is no larger, scores all items (full softmax).
+        chunk: of the full softmax, rows whose logits are held at once (see `ChunkedHead`): less memory for a third more
+            products; 0 holds all.
         causal: no item sees a later one, as next-item prediction needs; else each sees both sides.
         pool: a sequence's embedding is the state at its last item, or the mean of all.
         trunk: Transformer, or gated recurrent units: from first to last only, with `dropout` between layers and no `heads` or `mlp`.
@@ -50,6 +53,7 @@ class ModelConfig:
     item_dropout: float = 0.0
     length: int = 50
     negatives: int = 512
+    chunk: int = 0
     causal: bool = True
     pool: Literal["last", "mean"] = "last"
     trunk: Literal["transformer", "gru"] = "transformer"
@@ -58,7 +62,7 @@ class ModelConfig:
     calibration: float = 0.75
 
     def __post_init__(self) -> None:
-        within(self, calibration=(0, 1), negatives=(0, 1e9), temperature=(0, 100))
+        within(self, calibration=(0, 1), negatives=(0, 1e9), chunk=(0, 1e9), temperature=(0, 100))
 
 
 def build_encoder(size: int, config: ModelConfig) -> TokenEncoder:
@@ -96,10 +100,18 @@ def build_heads(encoder: TokenEncoder, config: ModelConfig, counts: NDArray[np.i
 
     Args:
         counts: (items,) how often each item of the catalogue is a target in training.
+
+    Raises:
+        UserError: a chunk of a loss that does not score all items.
     """
     table = encoder.stem.embedding
     assert isinstance(table, nn.Embedding)
     items = table.num_embeddings - FIRST
+    if config.chunk and (config.loss == "gbce" or 0 < config.negatives < items):
+        raise UserError(
+            "chunks are of the full softmax, and this loss scores some items alone", where="model.chunk",
+            mend="use model.negatives=0 and model.loss=softmax, or model.chunk=0",
+        )  # fmt: skip
     if config.loss == "gbce":
         return nn.ModuleDict(
             {"item": GBCEHead(config.dim, table, config.negatives, config.calibration, config.temperature)}
@@ -107,4 +119,6 @@ def build_heads(encoder: TokenEncoder, config: ModelConfig, counts: NDArray[np.i
     if config.negatives and config.negatives < items:
         targets = torch.cat([torch.zeros(FIRST), torch.as_tensor(counts, dtype=torch.float32)])
         return nn.ModuleDict({"item": SampledHead(config.dim, table, targets, config.negatives, config.temperature)})
+    if config.chunk:
+        return nn.ModuleDict({"item": ChunkedHead(config.dim, table, config.chunk, temperature=config.temperature)})
     return nn.ModuleDict({"item": TiedHead(config.dim, table, temperature=config.temperature)})

@@ -29,6 +29,7 @@ from recsys.data import Columns, Limits, check_catalogue, from_frame
 from recsys.encoders import build_encoder, build_heads
 from recsys.methods import RANKING, build, pretext_of
 from recsys.presets import FEWEST, Recipe, recipe
+from recsys.scorer import ItemScorer
 from recsys.sequences import Sequences
 from recsys.split import without_last
 
@@ -56,6 +57,7 @@ class SessionRecommender(PretrainedEncoder):
     domain: ClassVar[str] = "recsys"
     encoder_: TokenEncoder
     heads_: nn.ModuleDict | None
+    _scorer: ItemScorer | None = None
 
     def __init__(
         self,
@@ -147,6 +149,7 @@ class SessionRecommender(PretrainedEncoder):
             torch.manual_seed(chosen.train.seed)
             labels = 0 if known is None else len(known)
             method = build(chosen.objective, chosen.pretext, self.encoder_, heads, chosen.auxiliary, labels)
+        self._scorer = None  # before the weights change
         self.pretrain(method, batches, pretext, chosen.train, out, note)
         if not isinstance(chosen.objective, RANKING):
             self.heads_ = None
@@ -235,7 +238,7 @@ class SessionRecommender(PretrainedEncoder):
         """The encoder's state after the last known item (N, dim); NaN for a sequence without any."""
         self._check_fitted()
         device = resolve_device(self.device)
-        self.encoder_.to(device).eval()
+        _ready(self.encoder_, device)
         length, masked = self.recipe_.model.length, isinstance(self.recipe_.objective, MaskedConfig)
         known = history.known().last(length)
         result = np.full((len(known), self.encoder_.dim), np.nan, dtype=np.float32)
@@ -267,17 +270,24 @@ class SessionRecommender(PretrainedEncoder):
                 f"{self.method} gives embeddings, no item scores", where="method", mend="pretrain with next or bert4rec"
             )
         hidden = self.hidden(history)
-        device = resolve_device(self.device)
         empty = np.isnan(hidden[:, 0])
+        if not empty.any():
+            return self._log_probs(hidden)
         result = np.empty((len(hidden), self.catalogue_.size - FIRST), dtype=np.float32)
         result[empty] = np.log((self.popularity_ + 0.5) / (self.popularity_ + 0.5).sum())
         if not empty.all():
-            head = self.heads_["item"].to(device).eval()
-            assert isinstance(head, TiedHead)
-            with torch.no_grad():
-                found = head.log_probs(torch.from_numpy(hidden[~empty]).to(device))[:, FIRST:]
-            result[~empty] = found.cpu().numpy()
+            result[~empty] = self._log_probs(hidden[~empty])
         return result
+
+    def _log_probs(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Log-probability (N, items) of each item, from states (N, dim)."""
+        assert self.heads_ is not None
+        device, head = resolve_device(self.device), self.heads_["item"]
+        assert isinstance(head, TiedHead)
+        if self._scorer is None or self._scorer.head is not head:
+            self._scorer = ItemScorer(head)
+        _ready(head, device)
+        return self._scorer.log_probs(torch.from_numpy(hidden).to(device)).cpu().numpy()
 
     def recommend(
         self,
@@ -364,6 +374,13 @@ class SessionRecommender(PretrainedEncoder):
 def popularity(sequences: Sequences) -> NDArray[np.int64]:
     """How often each item of the catalogue occurs, (items,)."""
     return np.bincount(sequences.items[sequences.items >= FIRST] - FIRST, minlength=sequences.n_items)
+
+
+def _ready(module: nn.Module, device: torch.device) -> None:
+    """Put a module on the device, for reading; where it is already, ask no part of it: that takes as long as a session's answer."""
+    weight = next(module.parameters(), None)
+    if module.training or (weight is not None and weight.device != device):
+        module.to(device).eval()
 
 
 def _with_mask(sequences: Sequences) -> Sequences:

@@ -29,12 +29,13 @@ def offers(
     out = barred(model.catalogue_, only, without)
     unknown = np.bincount(history.rows()[history.items <= UNKNOWN], minlength=len(history))
     known = history.lengths - unknown
-    parts = []
+    parts: list[tuple[NDArray, ...]] = []
     for start in range(0, max(len(history), 1), batch):
         rows = np.arange(start, min(start + batch, len(history)))
         part = history.select(rows)
         scores = model.scores(part)
-        scores[:, out] = -np.inf
+        if out is not None:
+            scores[:, out] = -np.inf
         if not repeat:
             exclude(scores, part)
         top = first_of(scores, k)  # (B, k)
@@ -42,20 +43,13 @@ def offers(
         note = np.where(unknown[rows] > 0, DROPPED, SEEN)
         note = np.where(known[rows] == 0, EMPTY, note)
         short = (top >= 0).sum(1) < k
-        note = np.where(short, [f"{n}; {SHORT}" if n else SHORT for n in note], note)
+        if short.any():
+            note = np.where(short, [f"{n}; {SHORT}" if n else SHORT for n in note], note)
         item = top[user, place]
-        parts.append(
-            pd.DataFrame(
-                {
-                    "user": part.keys[user],
-                    "rank": place + 1,
-                    "item": model.catalogue_.decode(item + FIRST),
-                    "score": scores[user, item],
-                    "note": note[user],
-                }
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
+        parts.append((part.keys[user], place + 1, item, scores[user, item], note[user]))
+    users, ranks, items, values, notes = (np.concatenate(column) for column in zip(*parts, strict=True))
+    names = model.catalogue_.decode(items + FIRST)
+    return pd.DataFrame({"user": users, "rank": ranks, "item": names, "score": values, "note": notes})
 
 
 def neighbours(model: SessionRecommender, items: Sequence[object], k: int) -> pd.DataFrame:
@@ -92,13 +86,15 @@ def numbers(catalogue: Categories, items: Iterable[object]) -> NDArray[np.int64]
     return found
 
 
-def barred(catalogue: Categories, only: Iterable[object] | None, without: Iterable[object]) -> NDArray[np.bool_]:
-    """(items,) what may not be recommended; names that are not in the catalogue could not be anyway.
+def barred(catalogue: Categories, only: Iterable[object] | None, without: Iterable[object]) -> NDArray[np.bool_] | None:
+    """(items,) what may not be recommended, None where all may; names that are not in the catalogue could not be anyway.
 
     Raises:
         UserError: nothing is left.
     """
-    items = catalogue.size - FIRST
+    items, without = catalogue.size - FIRST, list(without)
+    if only is None and not without:
+        return None
 
     def among(names: Iterable[object]) -> NDArray[np.bool_]:
         found = catalogue.encode(np.array([str(name) for name in names], dtype=object)) - FIRST

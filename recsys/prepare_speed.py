@@ -41,6 +41,7 @@ def prepare_speed(out: Path, events: int = EVENTS) -> list[Row]:
         UserError: a child process failed.
     """
     made = []
+    out.mkdir(parents=True, exist_ok=True)
     for form in ("parquet", "csv"):
         with TemporaryDirectory(dir=out) as folder:
             seconds, peak = measured(large_log(Path(folder), events, form))

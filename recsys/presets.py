@@ -13,7 +13,6 @@ from recsys.encoders import ModelConfig
 from recsys.methods import Auxiliary, Extra, Objective, Task
 from recsys.pretext import MaskedItems, NextItem, ReorderedItems, SequenceViews, SwappedItems
 
-
 FEWEST = 500  # steps of a run whose budget is passes over few sequences
 
 

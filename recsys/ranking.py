@@ -16,6 +16,7 @@ from recsys.split import Examples
 from recsys.votes import Votes
 
 MAIN = "ndcg@10"
+BLOCK = 64  # columns of which `first_of` takes one maximum
 METRICS = (MAIN, "hr@10", "mrr@10", "recall@20", "mrr@20")
 
 
@@ -120,14 +121,28 @@ def among(scores: NDArray, target: NDArray, count: int, generators: Sequence[np.
 
 
 def first_of(scores: NDArray, k: int) -> NDArray[np.int32]:
-    """Columns of each row's `k` highest scores (M, k), best first, equal ones in the columns' order; -1 where it is `-inf`."""
-    k = min(k, scores.shape[1])
-    top = np.sort(np.argpartition(scores, -k, axis=1)[:, -k:], axis=1)
-    values = np.take_along_axis(scores, top, 1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return np.where(
-        np.isfinite(np.take_along_axis(values, order, 1)), np.take_along_axis(top, order, 1), -1
-    ).astype(np.int32)  # fmt: skip
+    """Columns of each row's `k` highest scores (M, k), best first, equal ones in the columns' order; -1 where it is `-inf`.
+
+    The `k`th highest of the maxima of blocks of columns is a bound that `k` scores reach, and most do not: what is left is sorted.
+    """
+    rows, columns = scores.shape
+    k = min(k, columns)
+    found = np.full((rows, k), -1, dtype=np.int32)
+    whole = columns // BLOCK * BLOCK
+    if whole < k * BLOCK:  # fewer blocks than are asked for
+        bounds = np.partition(scores, -k, axis=1)[:, -k]
+    else:
+        bounds = np.partition(scores[:, :whole].reshape(rows, -1, BLOCK).max(2), -k, axis=1)[:, -k]
+    for row, bound, into in zip(scores, bounds, found, strict=True):
+        left = np.flatnonzero(row >= bound if bound > -np.inf else row > bound)
+        values = row[left]
+        if len(left) > k:
+            least = np.partition(values, -k)[-k]
+            keep = values > least
+            keep[np.flatnonzero(values == least)[: k - np.count_nonzero(keep)]] = True
+            left, values = left[keep], values[keep]
+        into[: len(left)] = left[np.argsort(-values, kind="stable")]
+    return found
 
 
 def rank_all(

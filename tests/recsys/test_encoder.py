@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from core.batches import SequenceBatches
+from core.chunked import ChunkedHead
 from core.codec import FIRST, MASKED
 from core.encoders import GRU
 from core.errors import UserError
@@ -93,6 +94,29 @@ def test_a_gru_sees_the_past_alone_and_its_order():
 def test_a_gru_that_is_to_see_later_items_is_refused():
     with pytest.raises(UserError, match="a GRU sees no later item"):
         build_encoder(20, replace(SMALL, trunk="gru", causal=False))
+
+
+def test_a_chunked_softmax_trains_as_the_whole_one_does():
+    def states(chunk: int) -> list[torch.Tensor]:
+        net = encoder()
+        heads = build_heads(net, replace(SMALL, chunk=chunk), np.ones(17, np.int64))
+        assert type(heads["item"]) is (ChunkedHead if chunk else TiedHead)
+        method, optimizer = Autoregressive(net, heads), torch.optim.SGD(net.parameters(), lr=1.0)
+        for _ in range(3):
+            data = NextItem()(items([3, 4, 5, 6], [9, 8, 7]), torch.Generator())
+            method(data, torch.Generator()).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return [p.detach() for p in net.parameters()]
+
+    for ours, theirs in zip(states(2), states(0), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"negatives": 4}, {"loss": "gbce"}])
+def test_chunks_of_a_loss_that_has_none_are_refused(changes):
+    with pytest.raises(UserError, match="full softmax"):
+        build_heads(encoder(), replace(SMALL, chunk=8, **changes), np.ones(17, np.int64))
 
 
 @pytest.mark.parametrize(("negatives", "used"), [(4, 4), (0, 16), (500, 16)])

@@ -1,0 +1,218 @@
+"""Sides of the comparison of training speed: `python -m core.peers recsys.peers SIDE SETTINGS`, see recsys.speed.
+
+Settings: data (what `write` wrote), loss (sampled or full softmax), dim, heads, negatives, chunk (of our full softmax), batch
+(sequences a step, of RecBole prefixes), length (items of a sequence), dropout, seconds (processor time of a round, a step at least). What is counted are real interactions: distinct
+(user, position) targets whose guess was corrected. Padding is none, and neither is an item that is only read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.batches import Ragged, SequenceBatches
+from core.codec import FIRST
+from core.optim import optimizer_for
+from core.peers.rounds import Rounds, peak, processor_seconds
+from core.train_config import TrainConfig
+from recsys.encoders import ModelConfig, build_encoder, build_heads
+from recsys.methods import build, pretext_of
+from recsys.presets import recipe
+from recsys.sequences import Sequences
+
+PEERS = {"rectools": "RecTools", "recbole": "RecBole"}
+CLIP = 1.0  # of the gradients' norm, ours; the peers clip none
+
+
+def beside(sides: list[str], peers: list[str]) -> list[str]:
+    """Our sides and those of the peers that are installed; a line for each that is not."""
+    from core import benchmark
+
+    found = [peer for peer in peers if benchmark.installed(peer)]
+    for peer in peers:
+        if peer not in found:
+            benchmark.say(f"{PEERS[peer]} is left out: it is not installed; `make peers` does that")
+    return [*sides, *found]
+
+
+def write(path: Path, train: Sequences) -> Path:
+    """Training sequences that every side reads."""
+    np.savez(path, items=train.items, offsets=train.offsets, size=np.array(train.catalogue.size))
+    return path
+
+
+def read(path: str) -> tuple[Ragged, int]:
+    """Sequences of 2 items or more, and the number of ids, reserved ones counted."""
+    with np.load(path, allow_pickle=False) as file:
+        ragged, size = Ragged({"item": file["items"]}, file["offsets"]), int(file["size"])
+    return ragged.select(np.flatnonzero(ragged.lengths >= 2)), size
+
+
+def run(side: str, settings: dict[str, Any], rounds: Rounds) -> None:
+    ragged, size = read(settings["data"])
+    step, weights = {"ours": ours, "rectools": rectools, "recbole": recbole}[side](ragged, size, settings)
+
+    while rounds.go():
+        until, count = processor_seconds() + settings["seconds"], step()
+        while processor_seconds() < until:
+            count += step()
+        rounds.done(count)
+    rounds.finish(weights=weights, peak=peak())
+
+
+Step = Callable[[], int]
+
+
+def ours(ragged: Ragged, size: int, s: dict[str, Any]) -> tuple[Step, int]:
+    """A step of the preset `next` that says how many targets it taught, and the number of weights."""
+    preset = recipe("next")
+    config = ModelConfig(
+        dim=s["dim"], heads=s["heads"], dropout=s["dropout"], length=s["length"],
+        negatives=s["negatives"] if s["loss"] == "sampled" else 0, chunk=0 if s["loss"] == "sampled" else s["chunk"],
+    )  # fmt: skip
+    encoder = build_encoder(size, config)
+    counts = np.bincount(ragged.fields["item"], minlength=size)[FIRST:]
+    method = build(preset.objective, preset.pretext, encoder, build_heads(encoder, config, counts))
+    pretext = pretext_of(preset.pretext, preset.auxiliary, ragged)
+    batches = SequenceBatches(ragged, s["batch"], max_length=s["length"] + 1, crop="last", min_length=2)
+    optimizer, generator, taken = optimizer_for(method, TrainConfig(steps=1)), torch.Generator().manual_seed(0), 0
+    method.train()
+
+    def step() -> int:
+        nonlocal taken
+        batch = batches.batch(*divmod(taken, len(batches)))
+        taken += 1
+        method(pretext(batch, generator), generator).loss.backward()
+        torch.nn.utils.clip_grad_norm_(method.parameters(), CLIP)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return int((~batch["pad"][:, 1:]).sum())
+
+    return step, sum(p.numel() for p in method.parameters())
+
+
+def rectools(ragged: Ragged, size: int, s: dict[str, Any]) -> tuple[Step, int]:
+    """The same with RecTools' SASRec: its own loader, module, loss and optimizer, in a bare loop, which spares it its trainer's
+    overhead. Its feed-forward layers are as wide as the trunk, ours four times as wide."""
+    import pandas as pd
+    from rectools import Columns
+    from rectools.dataset import Dataset
+    from rectools.models import SASRecModel
+
+    users = np.repeat(np.arange(len(ragged)), ragged.lengths)
+    table = pd.DataFrame(
+        {
+            Columns.User: users, Columns.Item: ragged.fields["item"], Columns.Weight: 1.0,
+            Columns.Datetime: pd.Timestamp("2020-01-01") + pd.to_timedelta(_places(ragged), unit="s"),
+        }
+    )  # fmt: skip
+    model = SASRecModel(
+        n_blocks=1, n_heads=s["heads"], n_factors=s["dim"], dropout_rate=s["dropout"], session_max_len=s["length"],
+        loss="sampled_softmax" if s["loss"] == "sampled" else "softmax", n_negatives=s["negatives"], batch_size=s["batch"],
+    )  # fmt: skip
+    # pandas 3 finds the distinct values of arrays, not of the tuple that RecTools has here
+    model.data_preparator.item_extra_tokens = np.array(model.data_preparator.item_extra_tokens, dtype=object)
+    model._build_model_from_dataset(Dataset.construct(table))
+    module: Any = model.lightning_model
+    module.log = lambda *_, **__: None  # its trainer's records
+    module.on_train_start()
+    optimizer = module.configure_optimizers()
+    module.train()
+    loader = model.data_preparator.get_dataloader_train()
+    read = _endless(loader)
+
+    def step() -> int:
+        batch = read()
+        optimizer.zero_grad()
+        module.training_step(batch, 0).backward()
+        optimizer.step()
+        return int((batch["y"] != 0).sum())
+
+    return step, sum(p.numel() for p in module.parameters())
+
+
+def recbole(ragged: Ragged, size: int, s: dict[str, Any]) -> tuple[Step, int]:
+    """The same with RecBole's SASRec: its own data set, loader, loss (full softmax, the only one it has beside BPR) and optimizer, in
+    a bare loop. It makes a row of every prefix and trains the last place of each."""
+    from recbole.config import Config
+    from recbole.data import create_dataset
+    from recbole.data.dataloader import TrainDataLoader
+    from recbole.model.sequential_recommender import SASRec
+
+    for name, now in (("float_", np.float64), ("complex_", np.complex128), ("unicode_", np.str_)):
+        if not hasattr(np, name):
+            setattr(np, name, now)  # which numpy 2 has no more, and RecBole asks for
+    logging.disable(logging.INFO)
+    with TemporaryDirectory() as folder:
+        _atomic(Path(folder) / "log" / "log.inter", ragged)
+        given = {
+            "data_path": folder, "checkpoint_dir": folder, "use_gpu": False, "show_progress": False, "reproducibility": False,
+            "load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "MAX_ITEM_LIST_LENGTH": s["length"],
+            "train_neg_sample_args": None, "train_batch_size": s["batch"], "loss_type": "CE", "hidden_size": s["dim"],
+            "n_layers": 1, "n_heads": s["heads"], "inner_size": 4 * s["dim"], "hidden_dropout_prob": s["dropout"],
+            "attn_dropout_prob": s["dropout"], "eval_args": {"split": {"RS": [1.0, 0.0, 0.0]}, "order": "TO", "group_by": "user"},
+        }  # fmt: skip
+        config = _config(Config, given)
+        dataset = create_dataset(config)
+        train = dataset.build()[0]
+    loader = TrainDataLoader(config, train, None, shuffle=True)
+    model = SASRec(config, train)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config["learning_rate"])
+    model.train()
+    read = _endless(loader)
+
+    def step() -> int:
+        batch = read()
+        optimizer.zero_grad()
+        model.calculate_loss(batch).backward()
+        optimizer.step()
+        return len(batch)
+
+    return step, sum(p.numel() for p in model.parameters())
+
+
+def _config(make: Any, given: dict[str, Any]) -> Any:
+    """RecBole's settings; it reads the command line of whoever calls it, which is not meant for it."""
+    import sys
+
+    before, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        return make(model="SASRec", dataset="log", config_dict=given)
+    finally:
+        sys.argv = before
+
+
+def _places(ragged: Ragged) -> Any:
+    """(total,) place of each item in its sequence, from 0."""
+    return np.arange(ragged.offsets[-1]) - np.repeat(ragged.offsets[:-1], ragged.lengths)
+
+
+def _atomic(path: Path, ragged: Ragged) -> None:
+    """The file that RecBole reads."""
+    path.parent.mkdir(parents=True)
+    users = np.repeat(np.arange(len(ragged)), ragged.lengths)
+    rows = np.stack([users, ragged.fields["item"], _places(ragged)], 1)
+    with path.open("w", encoding="utf-8") as file:
+        file.write("user_id:token\titem_id:token\ttimestamp:float\n")
+        np.savetxt(file, rows, fmt="%d", delimiter="\t")
+
+
+def _endless(loader: Any) -> Callable[[], Any]:
+    """The next batch, epoch after epoch."""
+    batches = iter(loader)
+
+    def following() -> Any:
+        nonlocal batches
+        batch = next(batches, None)
+        if batch is None:
+            batches = iter(loader)
+            batch = next(batches)
+        return batch
+
+    return following

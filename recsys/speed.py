@@ -1,0 +1,143 @@
+"""How fast recsys is: a training step beside its peers', one session after the other, and a catalogue of a million items.
+
+Figures of processor time stand beside those of the clock: on a machine that others use too, only the former can be compared.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core import benchmark
+from core.bench import Row, row
+from core.codec import FIRST, Categories
+from core.device import one_thread
+from recsys.data import load
+from recsys.estimators import SessionRecommender
+from recsys.peers import PEERS, beside, write
+from recsys.sequences import Sequences
+from recsys.split import without_last
+
+DATA = "beauty"
+SHAPE = {"dim": 64, "heads": 2, "negatives": 512, "length": 50, "dropout": 0.2}
+BLOCK = 64  # rows of our full softmax, see core.chunked: so many rows of Beauty's logits stay in a processor's cache
+ROUNDS, SECONDS = 7, 4.0  # of a side, and processor time of each
+# the goal of each peer, by the loss that both sides have: times as many interactions a core-second
+GOALS = {("sampled", "rectools"): 2.0, ("full", "rectools"): None, ("full", "recbole"): 5.0}
+
+OFFERED, CLICKS, K = 100_000, 10, 20  # items of the catalogue, of a session, of an answer
+ASKED, WARM = 500, 50  # sessions asked about, of which the first are not counted
+
+LARGE, EVENTS = 1_000_000, 11  # items, and items of a sequence
+STEPS = 3  # of which the first is not counted
+MEMORY = 8.0  # GiB
+# loss and sequences a step. All rows' logits at once are for few of them: of 128 sequences they would be 5 GB, four times over
+HEADS = (("full", 32), ("chunked", 32), ("sampled", 32), ("chunked", 128), ("sampled", 128))
+
+
+def training(out: Path) -> list[Row]:
+    """Real interactions that a step of training teaches a core-second, beside those of the peers that are installed, on `beauty`."""
+    rows = []
+    train = without_last(load(DATA).sequences, 2)
+    with TemporaryDirectory(dir=_made(out)) as folder:
+        data = str(write(Path(folder) / "train.npz", train))
+        for loss, peers in (("sampled", ["rectools"]), ("full", ["rectools", "recbole"])):
+            names = beside(["ours"], peers)
+            settings = {**SHAPE, "batch": 128, "loss": loss, "chunk": BLOCK, "seconds": SECONDS, "data": data}
+            sides, last = benchmark.compare("recsys.peers", names, ROUNDS, **settings)
+            said = f"{loss} softmax"
+            for name in names:
+                who, role = (PEERS[name], "peer") if name in PEERS else ("next", "ours")
+                note = f"{last[name]['weights']} parameters, {last[name]['memory']:.0f} MB above the start"
+                figure = benchmark.median(sides[name].each("cpu"))
+                rows.append(row(DATA, f"{who}, {said}", role, "interactions trained a core-second", figure, note=note))
+            rows += [
+                row(DATA, f"next, {said}", "ours", f"ratio: interactions trained a core-second, to {PEERS[name]}'s",
+                    benchmark.faster(sides, name, "cpu"), goal=GOALS[loss, name])
+                for name in names if name in PEERS
+            ]  # fmt: skip
+    return rows
+
+
+def latency(items: int = OFFERED, asked: int = ASKED, warm: int = WARM) -> list[Row]:
+    """Milliseconds of one session's recommendations, one session after the other, on one core.
+
+    What is timed does not depend on how long the model was trained: a few steps are enough.
+    """
+    log = sessions(items, 4 * items // CLICKS, CLICKS)
+    changes = ("model.dropout=0.2",)
+    with one_thread():
+        model = SessionRecommender(steps=5, changes=changes).fit_sequences(log, note=lambda line: None)
+        each = [log.select(np.array([i])) for i in range(asked)]
+        frames = [
+            pd.DataFrame({"user_id": one.keys[0], "item_id": one.catalogue.decode(one.items), "timestamp": np.arange(CLICKS)})
+            for one in each
+        ]  # fmt: skip
+        rows = _times("recommend_sequences", lambda i: model.recommend_sequences(each[i], K), asked, warm, items)
+        return rows + _times("recommend, a table", lambda i: model.recommend(frames[i], K), asked, warm, items)
+
+
+def _times(what: str, answer: Callable[[int], pd.DataFrame], asked: int, warm: int, items: int) -> list[Row]:
+    """Milliseconds of the clock and of the processor of answers 0, 1, …, without the first `warm`."""
+    wall, cpu = np.zeros(asked), np.zeros(asked)
+    for i in range(asked):
+        busy, start = time.process_time(), time.perf_counter()
+        answer(i)
+        wall[i], cpu[i] = time.perf_counter() - start, time.process_time() - busy
+    rows = []
+    for metric, taken in (("ms a session", wall), ("processor ms a session", cpu)):
+        for share, goal in ((50, "goal ≤ 3 ms"), (99, "goal ≤ 10 ms")):
+            note = f"{items} items, {CLICKS} clicks, k={K}; {asked - warm} sessions; {goal}"
+            rows.append(row("generated", what, "ours", f"{metric}, p{share}", float(np.percentile(taken[warm:] * 1e3, share)), note=note))  # fmt: skip
+    return rows
+
+
+def catalogue(out: Path, items: int = LARGE, heads: tuple[tuple[str, int], ...] = HEADS) -> list[Row]:
+    """Peak memory and seconds of a training step over a large catalogue, by the kind of softmax, each in a process of its own."""
+    rows = []
+    with TemporaryDirectory(dir=_made(out)) as folder:
+        data = str(write(Path(folder) / "train.npz", sessions(items, max(2 * batch for _, batch in heads), EVENTS)))
+        for kind, batch in heads:
+            loss = "sampled" if kind == "sampled" else "full"
+            chunk = BLOCK if kind == "chunked" else 0
+            settings = {**SHAPE, "batch": batch, "loss": loss, "chunk": chunk, "seconds": 0, "data": data}
+            last, spent = _alone(settings)
+            note = f"{items} items, width {SHAPE['dim']}, {batch} sequences a step, {batch * (EVENTS - 1)} targets"
+            method = f"next, {kind} softmax, {batch} sequences"
+            rows += [
+                row("generated", method, "ours", "peak memory of training, GiB", last["peak"] / 1024, note=f"{note}; goal ≤ {MEMORY:g}"),
+                row("generated", method, "ours", "processor seconds a step", spent["cpu"], note=note),
+                row("generated", method, "ours", "seconds a step", spent["wall"], note=note),
+            ]  # fmt: skip
+    return rows
+
+
+def _alone(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
+    """What our side says at its end, and the median times of its steps, run by itself."""
+    side = benchmark.Side("recsys.peers", "ours", {**settings, "rounds": STEPS})
+    try:
+        for _ in range(STEPS):
+            side.round()
+        last = side.finish()
+    finally:
+        side.stop()
+    return last, {per: float(np.median([r[per] for r in side.rounds[1:]])) for per in ("cpu", "wall")}
+
+
+def sessions(items: int, count: int, length: int, seed: int = 0) -> Sequences:
+    """`count` sequences of `length` items each, drawn evenly from a catalogue of so many."""
+    drawn = np.random.default_rng(seed).integers(FIRST, FIRST + items, (count, length))
+    names = Categories(tuple(f"item-{i:07d}" for i in range(items)))
+    keys = np.array([f"session-{i}" for i in range(count)], dtype=object)
+    return Sequences(keys, drawn.reshape(-1), np.arange(count + 1) * length, names)
+
+
+def _made(out: Path) -> Path:
+    out.mkdir(parents=True, exist_ok=True)
+    return out
