@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from core.codec import FIRST, Categories
 from core.datasets import locate, verify
@@ -28,6 +29,7 @@ NAMES = (
     "train.parquet",
     "train_sessions.parquet",
 )
+_WHOLE = re.compile(r"-?\d+\.0+")
 _NOT_AN_ID = {"", "nan", "inf", "-inf", "+inf", "infinity", "-infinity", "null", "none", "<na>"}
 
 
@@ -150,29 +152,30 @@ def from_frame(
     quarantine = Quarantine()
     events = _exploded(frame, columns, where) if columns.items in frame.columns else _events(frame, columns, where)
     rows = len(events)
-    everyone = events["key"].dropna().unique()
-    events = _valid(events, quarantine)
-    events = _capped(events, limits.longest, quarantine)
-    if (events.empty and not keep_empty) or not len(everyone):
+    everyone = pd.unique(events.key[~pd.isna(events.key)])
+    events, user = _valid(events, quarantine)
+    events, user = _capped(events, user, limits.longest, quarantine)
+    if (not len(events) and not keep_empty) or not len(everyone):
         raise UserError(f"nothing usable is left ({quarantine.summary()})", where=where, mend="see `check`")
     if rows - len(events) > limits.bad * rows and not keep_empty:
         raise UserError(
             f"{rows - len(events)} of {rows} rows had to be set aside ({quarantine.summary()})", where=where,
             mend="mend the data, see `check`, or raise --max-bad",
         )  # fmt: skip
-    catalogue = catalogue or Categories.fit(events["item"])
-    _, first, counts = np.unique(events["user"].to_numpy(), return_index=True, return_counts=True)
-    keys = events["key"].to_numpy(dtype=object)[first]
-    if keep_empty:
+    catalogue = catalogue or Categories.fit(events.item)
+    _, first, counts = np.unique(user, return_index=True, return_counts=True)
+    keys = events.key[first]
+    complete = np.array_equal(keys, everyone)
+    if keep_empty and not complete:
         lost = everyone[~pd.Index(everyone).isin(keys)]
         keys, counts = np.concatenate([keys, lost]), np.concatenate([counts, np.zeros(len(lost), counts.dtype)])
     sequences = Sequences(
         keys=keys,
-        items=catalogue.encode(events["item"]),
+        items=catalogue.encode(events.item),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         catalogue=catalogue,
     )
-    if keep_empty:  # users in the order of their first row, whether or not it could be used
+    if keep_empty and not complete:  # users in the order of their first row, whether or not it could be used
         sequences = sequences.select(pd.Index(keys).get_indexer(everyone))
     return Loaded(sequences, quarantine, rows, Path(where))
 
@@ -195,6 +198,8 @@ def named(columns: Sequence[str], name: str, usual: tuple[str, ...], flag: str, 
 
 def text_ids(column: pd.Series) -> pd.Series:
     """Ids as text, None where missing or infinite; 3 and 3.0 read the same."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu":
+        return pd.Series([str(value) for value in column.tolist()], index=column.index, dtype=object)
     if pd.api.types.is_numeric_dtype(column):
         numbers = column.astype("Float64") if column.dtype != bool else column
         whole = pd.api.types.is_integer_dtype(column) or (numbers.dropna() % 1 == 0).all()
@@ -203,33 +208,51 @@ def text_ids(column: pd.Series) -> pd.Series:
         if whole and finite.any() and not pd.api.types.is_unsigned_integer_dtype(column):  # these may not fit
             column = column.astype("Int64")
         return column.astype(object).map(str).where(finite, None)
-    missing = column.isna()
-    text = column.astype(object).map(str)
-    missing |= text.str.strip().str.lower().isin(_NOT_AN_ID)
-    text = text.where(~missing, None)
-    if text[~missing].str.fullmatch(r"-?\d+\.0+").all():  # whole numbers that a table with gaps wrote as 3.0
-        text = text.str.replace(re.compile(r"\.0+$"), "", regex=True)
-    return text
+    missing, values = column.isna().to_numpy(), column.to_numpy(dtype=object)
+    text = [None if lost else str(value) for value, lost in zip(values, missing, strict=True)]
+    text = [None if one is None or one.strip().lower() in _NOT_AN_ID else one for one in text]
+    if all(_WHOLE.fullmatch(one) for one in text if one is not None):  # which a table with gaps wrote as 3.0
+        text = [None if one is None else one.partition(".")[0] for one in text]
+    return pd.Series(text, index=column.index, dtype=object)
 
 
-def _events(frame: pd.DataFrame, columns: Columns, where: str) -> pd.DataFrame:
-    """One row an event: key (user as text), item (text), time (as given), row (from 1)."""
+@dataclass(frozen=True)
+class _Events:
+    """One row an event: user and item as text, None where missing; time as given; row of the table, from 1; (N,) each.
+
+    Arrays rather than a table: of one session, pandas takes longer to look at the columns than a model to answer.
+    """
+
+    key: NDArray
+    item: NDArray
+    time: pd.Series
+    row: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    def at(self, places: NDArray) -> _Events:
+        """The events at these places, in that order."""
+        return _Events(self.key[places], self.item[places], self.time, self.row[places])
+
+
+def _events(frame: pd.DataFrame, columns: Columns, where: str) -> _Events:
+    """The events of a table of one row each."""
     user = named(list(frame.columns), columns.user, USERS, "user", where)
     item = named(list(frame.columns), columns.item, ITEMS, "item", where)
     time = None if columns.time == "row" else named(list(frame.columns), columns.time, TIMES, "time", where)
     rows = np.arange(1, len(frame) + 1)
-    return pd.DataFrame(
-        {
-            "key": text_ids(frame[user]).to_numpy(dtype=object),
-            "item": text_ids(frame[item]).to_numpy(dtype=object),
-            "time": rows.astype(float) if time is None else frame[time].to_numpy(),
-            "row": rows,
-        }
-    )
+    times = pd.Series(rows.astype(float)) if time is None else frame[time]
+    return _Events(_objects(frame[user]), _objects(frame[item]), times, rows)
 
 
-def _exploded(frame: pd.DataFrame, columns: Columns, where: str) -> pd.DataFrame:
-    """One row an event from lists of items, whose place stands for time."""
+def _objects(column: pd.Series) -> NDArray:
+    """Ids as text, (N,)."""
+    return text_ids(column).to_numpy(dtype=object)
+
+
+def _exploded(frame: pd.DataFrame, columns: Columns, where: str) -> _Events:
+    """Events from lists of items, whose place stands for time."""
     user = named(list(frame.columns), columns.user, USERS, "user", where)
     lists = frame[columns.items]
     if not lists.map(lambda value: isinstance(value, (list, tuple, np.ndarray)) or value is None).all():
@@ -241,37 +264,38 @@ def _exploded(frame: pd.DataFrame, columns: Columns, where: str) -> pd.DataFrame
     repeats = np.maximum(lengths, 1)
     starts = np.concatenate([[0], np.cumsum(repeats)[:-1]])
     place = np.arange(repeats.sum()) - np.repeat(starts, repeats)
-    return pd.DataFrame(
-        {
-            "key": np.repeat(text_ids(frame[user]).to_numpy(dtype=object), repeats),
-            "item": text_ids(filled.infer_objects()).to_numpy(dtype=object),
-            "time": place.astype(float),
-            "row": np.repeat(np.arange(1, len(frame) + 1), repeats),
-        }
+    return _Events(
+        np.repeat(_objects(frame[user]), repeats),
+        _objects(filled.infer_objects()),
+        pd.Series(place.astype(float)),
+        np.repeat(np.arange(1, len(frame) + 1), repeats),
     )
 
 
-def _valid(events: pd.DataFrame, quarantine: Quarantine) -> pd.DataFrame:
-    """Events in order (user, time, row), without those that cannot be used; adds `user` (0 … N-1, by first appearance)."""
-    seconds, faults = clean_times(events["time"])
-    reason = pd.Series(faults, index=events.index, dtype=object)
-    reason = reason.where(events["item"].notna(), "missing item").where(events["key"].notna(), "missing user")
-    events = events.assign(time=seconds, user=pd.factorize(events["key"])[0])
-    repeat = reason.isna() & events[reason.isna()].duplicated(["user", "item", "time"]).reindex(
-        events.index, fill_value=False
-    )
-    reason = reason.where(~repeat, "duplicate row")
-    for row, why in zip(events["row"][reason.notna()], reason[reason.notna()], strict=True):
-        quarantine.add(f"row {row}", why)
-    kept = events[reason.isna()].copy()
-    kept["user"] = pd.factorize(kept["key"])[0]
-    return kept.sort_values(["user", "time"], kind="stable")
+def _valid(events: _Events, quarantine: Quarantine) -> tuple[_Events, NDArray[np.int64]]:
+    """Events in order (user, time, row), without those that cannot be used, and their users (0 … N-1, by first appearance)."""
+    seconds, faults = clean_times(events.time)
+    faults[pd.isna(events.item)] = "missing item"
+    faults[pd.isna(events.key)] = "missing user"
+    fine = np.flatnonzero(pd.isna(faults))
+    user, item = pd.factorize(events.key[fine])[0], pd.factorize(events.item[fine])[0]
+    repeat = pd.DataFrame({"user": user, "item": item, "time": seconds[fine]}).duplicated().to_numpy()
+    faults[fine[repeat]] = "duplicate row"
+    for place in np.flatnonzero(~pd.isna(faults)):
+        quarantine.add(f"row {events.row[place]}", faults[place])
+    kept, user = fine[~repeat], user[~repeat]  # a user's first event is no repeat: the numbers have no gap
+    order = np.lexsort((seconds[kept], user))
+    return events.at(kept[order]), user[order]
 
 
-def _capped(events: pd.DataFrame, longest: int, quarantine: Quarantine) -> pd.DataFrame:
+def _capped(
+    events: _Events, user: NDArray[np.int64], longest: int, quarantine: Quarantine
+) -> tuple[_Events, NDArray[np.int64]]:
     """Only the latest `longest` events of each user."""
-    from_end = events.groupby("user", sort=False).cumcount(ascending=False)
-    over = from_end >= longest
-    for row in events["row"][over]:
+    ends = np.cumsum(np.bincount(user))
+    over = ends[user] - np.arange(len(user)) > longest
+    if not over.any():
+        return events, user
+    for row in events.row[over]:
         quarantine.add(f"row {row}", "over-long session", f"more than {longest} events follow in it")
-    return events[~over]
+    return events.at(np.flatnonzero(~over)), user[~over]

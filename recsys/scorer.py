@@ -12,7 +12,8 @@ class ItemScorer:
     """The log-probabilities of a head tied to an item table, for reading alone.
 
     It keeps the table's columns one after the other, a copy that takes as much memory again: of one session, a product with rows of
-    64 numbers each takes two to three times as long. The copy is made anew where the table was changed.
+    64 numbers each takes two to three times as long. The copy is made anew where the table was changed, but for a step of a fused
+    optimizer, which leaves no trace that torch keeps: after training, make a new scorer.
 
     Args:
         head: of the items.

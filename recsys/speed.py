@@ -58,7 +58,7 @@ def training(out: Path) -> list[Row]:
                 figure = benchmark.median(sides[name].each("cpu"))
                 rows.append(row(DATA, f"{who}, {said}", role, "interactions trained a core-second", figure, note=note))
             rows += [
-                row(DATA, f"next, {said}", "ours", f"ratio: interactions trained a core-second, to {PEERS[name]}'s",
+                row(DATA, f"next, {said}", "ours", f"ratio: interactions trained a core-second, to that of {PEERS[name]}",
                     benchmark.faster(sides, name, "cpu"), goal=GOALS[loss, name])
                 for name in names if name in PEERS
             ]  # fmt: skip

@@ -115,6 +115,22 @@ def test_the_first_items_are_the_highest_in_order_and_end_where_nothing_is_offer
     assert np.array_equal(first_of(many, 7), np.argsort(-many, axis=1)[:, :7])
 
 
+@pytest.mark.parametrize("columns", [30, 700, 2000])
+@pytest.mark.parametrize("kind", ["distinct", "few values", "mostly not offered", "all equal", "nothing offered"])
+def test_the_first_items_are_those_of_a_stable_sort_whatever_the_ties(columns, kind):
+    generator = np.random.default_rng(columns)
+    scores = generator.normal(size=(9, columns)).astype(np.float32)
+    if kind == "few values":
+        scores = np.round(scores)
+    elif kind == "mostly not offered":
+        scores[generator.random(scores.shape) < 0.99] = -np.inf
+    elif kind in ("all equal", "nothing offered"):
+        scores[:] = 0 if kind == "all equal" else -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :20]
+    expected = np.where(np.isfinite(np.take_along_axis(scores, order, 1)), order, -1)
+    assert np.array_equal(first_of(scores, 20), expected)
+
+
 def test_intervals_resample_sessions_not_questions():
     """Questions of one session are alike, so an interval that counted each of them alone would be too narrow."""
     ranks = np.repeat(np.random.default_rng(0).random(30) < 0.5, 20) * 100.0
