@@ -31,6 +31,7 @@ from recsys.ranking import MAIN, METRICS, Ranking, rank_all
 from recsys.sequences import Sequences
 from recsys.split import leave_one_out
 
+AMAZON = ("beauty", "sports", "toys")
 GOALS = {
     "beauty": 0.0531,
     "sports": 0.0323,
@@ -74,7 +75,7 @@ ONCE = ("prepare", "latency", "catalogue", "training")  # speed, the same for ev
 # steps of training, by data and method
 STEPS = {
     ("beauty", "next"): 2100, ("sports", "next"): 3350, ("toys", "next"): 1800, ("movielens_1m_sasrec", "next"): 3000,
-    ("diginetica", "next"): 6000, ("tmall", "next"): 3000, ("retailrocket", "next"): 4000, ("nowplaying", "next"): 5000,
+    ("diginetica", "next"): 2200, ("tmall", "next"): 800, ("retailrocket", "next"): 1500, ("nowplaying", "next"): 1500,
     ("beauty", "bert4rec"): 6000,
 }  # fmt: skip
 SHAPES = {
@@ -158,10 +159,11 @@ def tests_of(given: Budget) -> dict[str, Callable[[int], list[Row]]]:
     quick = 600  # steps of the questions beside quality
     return {
         **{data: partial(quality, data, "next", given) for data in PUBLISHED},
+        **{f"{data}-attributes": partial(quality, data, "next+attributes", given, floors=False) for data in AMAZON},
         "bert4rec": partial(quality, "beauty", "bert4rec", given, floors=False),
         "users": partial(fewer_users, "beauty", given),
         **{data: partial(sessions, data, given) for data in session_bench.CHOSEN},
-        **{f"ssl-gain-{data}": partial(ssl_gain, data, given) for data in ("beauty", "sports", "toys")},
+        **{f"ssl-gain-{data}": partial(ssl_gain, data, given) for data in AMAZON},
         "few-sessions": lambda seed: claims.few_sessions(
             "movielens_100k", claims.movielens("movielens_100k"), quick, seed, given.device, say
         ),
@@ -227,7 +229,7 @@ def quality(data: str, method: str, given: Budget, seed: int, floors: bool = Tru
     split = leave_one_out(loaded.sequences)
     model = given.trained(f"{data}-{method}", given.model(data, method, seed), loaded.sequences, sha256(loaded.file))
     ours = rank_all(model, split.test)
-    rows = _rows(data, method, "ours", ours, goal=GOALS.get(data) if method == "next" else None)
+    rows = _rows(data, method, "ours", ours, goal=GOALS.get(data) if method.startswith("next") else None)
     if not floors:
         return rows
     simple = {name: rank_all(floor, split.test) for name, floor in tuned_floors(split).items()}

@@ -152,7 +152,7 @@ def evaluate(
             "test items unknown to the run (left out)": unknown,
             "steps": model.steps_spent(), "training minutes": round(model.minutes_spent(), 2), "checkpoint": "last step",
             "history cut to": model.recipe_.model.length,
-            "floors tuned on validation items": {n: _settings(f) for n, f in floors.items() if fields(f)},
+            "floors tuned on validation items": {n: s for n, f in floors.items() if (s := _settings(f))},
             "seeds": {"run": model.recipe_.train.seed, f"draws of {split.unit}": list(range(draws))},
             "from scratch": f"the same recipe on fewer {split.unit}; its steps are max(fraction, min(0.2, 2 · fraction)) of the run's",
             "curve measured on questions": len(scratch.asked),
