@@ -34,8 +34,8 @@ class ModelConfig:
         length: latest events that are read.
         negatives: items drawn at each step, against which the targets are scored (see `SampledHead`); 0, or a catalogue that
             is no larger, scores all items (full softmax).
-        chunk: of the full softmax, rows whose logits are held at once (see `ChunkedHead`): less memory for a third more
-            products; 0 holds all.
+        chunk: of the full softmax, rows whose logits are held at once (see `ChunkedHead`): less memory, and on a CPU less time too
+            where so many rows fit into its cache (64 of Beauty's 12,101 items: half the time); 0 holds all.
         causal: no item sees a later one, as next-item prediction needs; else each sees both sides.
         pool: a sequence's embedding is the state at its last item, or the mean of all.
         trunk: Transformer, or gated recurrent units: from first to last only, with `dropout` between layers and no `heads` or `mlp`.
