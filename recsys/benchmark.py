@@ -75,7 +75,7 @@ ONCE = ("prepare", "latency", "catalogue", "training")  # speed, the same for ev
 # steps of training, by data and method
 STEPS = {
     ("beauty", "next"): 2100, ("sports", "next"): 3350, ("toys", "next"): 1800, ("movielens_1m_sasrec", "next"): 3000,
-    ("diginetica", "next"): 2200, ("tmall", "next"): 800, ("retailrocket", "next"): 1500, ("nowplaying", "next"): 1500,
+    ("diginetica", "next"): 2600, ("tmall", "next"): 800, ("retailrocket", "next"): 1500, ("nowplaying", "next"): 1500,
     ("beauty", "bert4rec"): 6000,
 }  # fmt: skip
 SHAPES = {
