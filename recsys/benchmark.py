@@ -24,6 +24,7 @@ from recsys import claims, methods_bench, session_bench, speed
 from recsys.data import load
 from recsys.estimators import SessionRecommender
 from recsys.evaluation import from_scratch, over_draws, paired, sparser, tuned_floors
+from recsys.hybrid import chosen
 from recsys.prepare_speed import prepare_speed
 from recsys.presets import PRESETS, recipe
 from recsys.protocol import training_file
@@ -160,6 +161,7 @@ def tests_of(given: Budget) -> dict[str, Callable[[int], list[Row]]]:
     return {
         **{data: partial(quality, data, "next", given) for data in PUBLISHED},
         **{f"{data}-attributes": partial(quality, data, "next+attributes", given, floors=False) for data in AMAZON},
+        **{f"{data}-hybrid": partial(with_neighbours, data, given) for data in AMAZON},
         "bert4rec": partial(quality, "beauty", "bert4rec", given, floors=False),
         "users": partial(fewer_users, "beauty", given),
         **{data: partial(sessions, data, given) for data in session_bench.CHOSEN},
@@ -243,6 +245,24 @@ def quality(data: str, method: str, given: Budget, seed: int, floors: bool = Tru
         rows += [
             row(data, name, "published", metric, value) for metric, value in zip(("hr@10", MAIN), figures, strict=True)
         ]
+    return rows
+
+
+def with_neighbours(data: str, given: Budget, seed: int) -> list[Row]:
+    """The hybrid of the next-item model and tuned session kNN, its weight chosen on the validation items."""
+    loaded = load(data)
+    split = leave_one_out(loaded.sequences)
+    model = given.trained(f"{data}-next", given.model(data, "next", seed), loaded.sequences, sha256(loaded.file))
+    near = tuned_floors(split, only=("session_knn",))["session_knn"]
+    hybrid = chosen(model, near, split.validation.sample(4000, seed), repeats=split.repeats)
+    note = f"weight {hybrid.weight:g} of the model"
+    rankings = {
+        name: rank_all(one, split.test) for name, one in (("hybrid", hybrid), ("next", model), ("session_knn", near))
+    }
+    rows = [{**r, "note": note} for r in _rows(data, "hybrid", "ours", rankings["hybrid"], goal=GOALS[data])]
+    for other in ("next", "session_knn"):
+        gain = paired(rankings["hybrid"], rankings[other])
+        rows.append(row(data, f"hybrid minus {other}", "ours", f"{MAIN} difference", gain, note=note))
     return rows
 
 

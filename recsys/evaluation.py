@@ -47,8 +47,11 @@ def grids(split: Split) -> dict[str, list[Any]]:
     return {**found, "ease": EASES} if split.train.n_items <= DENSE else found
 
 
-def tuned_floors(split: Split, questions: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Each floor with the settings that are best on at most so many of the validation questions, fitted on all of `train`."""
+def tuned_floors(
+    split: Split, questions: int = 2000, seed: int = 0, only: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Each floor, or `only` those, with the settings that are best on at most so many of the validation questions, fitted on all of
+    `train`."""
     asked = split.validation.sample(questions, seed)
     if not len(asked):
         raise UserError(
@@ -62,6 +65,8 @@ def tuned_floors(split: Split, questions: int = 2000, seed: int = 0) -> dict[str
 
     found = {}
     for name, grid in grids(split).items():
+        if only is not None and name not in only:
+            continue
         best = max((replace(floor) for floor in grid), key=worth) if len(grid) > 1 else replace(grid[0])
         found[name] = best.fit(split.train)
     return found

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from core.codec import FIRST
 from core.errors import UserError
-from recsys.ranking import Scorer, ranks_of
+from recsys.ranking import Scorer, exclude, ranks_of
 from recsys.sequences import Sequences
 from recsys.split import Examples
 from recsys.votes import blocks
@@ -90,11 +90,12 @@ class Trial:
 
 def trials(
     model: Scorer, neighbours: Scorer, asked: Examples,
-    weights: Sequence[float] = WEIGHTS, sharpness: Sequence[float] = (1.0,), block: int = 512,
+    weights: Sequence[float] = WEIGHTS, sharpness: Sequence[float] = (1.0,), block: int = 512, repeats: bool = True,
 ) -> list[Trial]:  # fmt: skip
     """Every pair of weight and sharpness on validation examples that neither part was trained on; both are asked once.
 
-    All items are ranked, those of the history too.
+    Args:
+        repeats: whether items of the history are ranked.
     """
     ranks = np.empty((len(sharpness), len(weights), len(asked)))
     start = 0
@@ -105,7 +106,10 @@ def trials(
         for i, power in enumerate(sharpness):
             other = shares(two, power, one)
             for j, weight in enumerate(weights):
-                ranks[i, j, rows] = ranks_of(mixture(one, other, weight), asked.target[rows] - FIRST)
+                mixed = mixture(one, other, weight)
+                if not repeats:
+                    exclude(mixed, part)
+                ranks[i, j, rows] = ranks_of(mixed, asked.target[rows] - FIRST)
     hit = ranks < 20
     recall, mrr = hit.mean(-1), np.where(hit, 1 / (ranks + 1), 0.0).mean(-1)
     return [
@@ -115,9 +119,9 @@ def trials(
     ]
 
 
-def chosen(model: Scorer, neighbours: Scorer, asked: Examples, **grid: Sequence[float]) -> Hybrid:
+def chosen(model: Scorer, neighbours: Scorer, asked: Examples, repeats: bool = True, **grid: Sequence[float]) -> Hybrid:
     """The mixture with the largest sum of recall@20 and mrr@20, each as a share of the best found, on validation examples."""
-    found = trials(model, neighbours, asked, **grid)  # type: ignore[arg-type]
+    found = trials(model, neighbours, asked, repeats=repeats, **grid)  # type: ignore[arg-type]
     recall, mrr = max(max(t.recall for t in found), 1e-12), max(max(t.mrr for t in found), 1e-12)
     first = max(found, key=lambda t: t.recall / recall + t.mrr / mrr)
     return Hybrid(model, neighbours, first.weight, first.sharpness)

@@ -87,6 +87,12 @@ def test_a_task_beside_the_next_item_is_measured_at_equal_cost(small, tmp_path):
     assert gain["low"] <= gain["value"] <= gain["high"] and gain["note"].split(",")[0] in benchmark.DEARER
 
 
+def test_the_hybrid_stands_beside_its_parts(small, tmp_path):
+    rows = benchmark.with_neighbours("beauty", benchmark.Budget(1.0, "cpu", tmp_path), 0)
+    assert {row["method"] for row in rows} == {"hybrid", "hybrid minus next", "hybrid minus session_knn"}
+    assert [row["goal"] for row in rows if row["metric"] == "ndcg@10"] == [0.0531]
+
+
 def test_few_sessions_and_injected_sessions_have_intervals(small, monkeypatch):
     from recsys import claims
 

@@ -98,3 +98,12 @@ def test_the_part_that_knows_gets_the_weight():
     assert 0 < found.weight < 1
     alone = chosen(Fixed(np.log(sure + 1e-9)), Fixed(noise[1]), Examples.of(histories(count, items), target + FIRST))
     assert alone.weight > 0
+
+
+def test_where_repeats_are_not_allowed_the_history_is_not_ranked(parts):
+    """Of an item of the history nothing can be found; of the others each is one place nearer to the front."""
+    logs, votes = parts
+    asked = Examples.of(histories(6), histories(6).items[histories(6).offsets[:-1]])
+    kept = trials(Fixed(logs), Fixed(votes), asked, (0.5,))[0]
+    gone = trials(Fixed(logs), Fixed(votes), asked, (0.5,), repeats=False)[0]
+    assert gone.mrr < kept.mrr
