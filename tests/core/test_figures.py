@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from core.bench import row
 from core.errors import UserError
-from core.figures import take
+from core.figures import short_table, take
 
 
 def write(path: Path, *rows: tuple[str, float]) -> Path:
@@ -34,3 +35,18 @@ def test_what_is_no_domains_or_empty_is_refused_and_the_record_stays(tmp_path: P
     with pytest.raises(UserError, match="no results"):
         take(tmp_path / "nowhere" / "speech" / "results.json", record.parent)
     assert record.read_bytes() == before
+
+
+def test_the_short_table_has_one_line_a_test_and_says_what_was_missed(tmp_path: Path) -> None:
+    rows = [
+        row("d", "ours", "ours", "auroc", 0.8, goal=0.9),
+        row("d", "trees", "floor", "auroc", 0.7),
+        row("d", "knn", "floor", "auroc", 0.6),
+        row("d", "paper", "published", "auroc", 0.85),
+        row("d", "ours", "ours", "accuracy", 0.5, goal=0.4),
+    ]
+    made = [{"test": "t", "seeds": 2, "minutes": 1, **r, "low": None, "high": None} for r in rows]
+    (tmp_path / "x.json").write_text(json.dumps(made))
+    lines = short_table(tmp_path).splitlines()[2:]
+    assert len(lines) == 1
+    assert "trees 0.7" in lines[0] and "paper 0.85" in lines[0] and "**≥ 0.9, missed**" in lines[0]
