@@ -287,7 +287,7 @@ def fewer_users(data: str, given: Budget, seed: int) -> list[Row]:
 
 
 def smoke(device: str = "cpu", steps: int = 500) -> int:
-    """Beauty end to end in about a minute: 0 where the figures are sane, else 1 and what is not.
+    """Beauty end to end, and Tmall's neighbours, in about a minute: 0 where the figures are sane, else 1 and what is not.
 
     Steps rather than minutes, so that a busy machine takes longer but does not fail.
     """
@@ -312,6 +312,8 @@ def smoke(device: str = "cpu", steps: int = 500) -> int:
         f"{MAIN} of {len(asked)} users: ours {ours:.4f}, "
         + ", ".join(f"{name} {value:.4f}" for name, value in found.items())
     )
+    neighbours = session_bench.quick_recall()
+    say(f"tmall, neighbours: recall@20 {neighbours:.3f}")
     few = again.recommend_sequences(asked.history.select(np.arange(3)), k=5)
     wrong = [
         line
@@ -322,6 +324,7 @@ def smoke(device: str = "cpu", steps: int = 500) -> int:
                 found["item_knn"] > 0.03 and found["session_knn"] > 0.03,
                 "a floor fell below what it reaches on this data",
             ),
+            (neighbours > 0.45, "the neighbours fell below what they reach on tmall"),
             (len(few) == 15 and bool((few["note"] == "").all()), "recommendations are missing"),
         )
         if not fine

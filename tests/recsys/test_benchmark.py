@@ -24,6 +24,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path):
     told = pd.DataFrame({"item_id": items, "attributes": [[f"kind {i % 4}"] for i in range(len(items))]})
     told.to_parquet(tmp_path / "data_item_attributes.parquet")
     monkeypatch.setattr(benchmark, "load", lambda name: replace(loaded, file=file))
+    monkeypatch.setattr(benchmark.session_bench, "quick_recall", lambda: 0.5)
     fits: list[str] = []
 
     class Quick(SessionRecommender):
