@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -82,7 +83,10 @@ class Side:
         self.rounds.append(self.read())
 
     def finish(self) -> Figures:
-        self.tell("stop")
+        with suppress(
+            BrokenPipeError
+        ):  # one that counts its rounds by itself may have ended; its last words stand in the pipe
+            self.tell("stop")
         figures = self.read()
         self.process.wait()
         return figures

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import select
 import sys
 import traceback
 import warnings
@@ -125,7 +126,9 @@ def run_safely(program: str, work: Callable[[], Any]) -> NoReturn:
         _fail(program, str(error), 2)
     except KeyboardInterrupt as stop:
         _fail(program, str(stop) or "interrupted", 130)
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+    except BrokenPipeError:
+        if not _nobody_reads():  # another pipe broke, such as that to a process of ours: a bug
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except MemoryError:
@@ -141,6 +144,19 @@ def run_safely(program: str, work: Callable[[], Any]) -> NoReturn:
             raise
         _fail(program, f"{error.strerror}" + (f" ({error.filename})" if error.filename else ""), 2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of our output has gone, as with `| head`."""
+    try:
+        sys.stdout.flush()
+        asked = select.poll()
+        asked.register(sys.stdout.fileno(), 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0))
+    except BrokenPipeError:
+        return True
+    except (OSError, ValueError, AttributeError):  # no file, or a system without poll
+        return False
 
 
 def _fail(program: str, line: str, code: int) -> NoReturn:

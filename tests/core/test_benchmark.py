@@ -32,6 +32,17 @@ def test_a_side_that_dies_is_one_clear_line() -> None:
         Side("views", "nobody", {"size": 8, "images": 2, "batch": 2})
 
 
+def test_a_side_that_ended_by_itself_is_still_heard() -> None:
+    """One that counts its rounds is gone before it is told to stop, when the other side does the last round."""
+    side = Side(
+        "trunk", "ours", {"batch": 2, "length": 8, "dim": 8, "depth": 1, "heads": 2, "padded": True, "steps": 1}
+    )
+    side.round()
+    side.tell("stop")
+    side.process.wait()
+    assert side.finish()["memory"] > 0
+
+
 def test_the_median_has_an_interval() -> None:
     estimate = median(np.array([1.0, 2.0, 3.0, 2.0, 100.0]))
     assert estimate.value == 2 and 1 <= estimate.low <= 2 <= estimate.high <= 100
