@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from core.bench import Bench, Row, row, shown
+from core.cli import say
 from core.datasets import Known, locate
 from core.errors import UserError
 from core.statistics import Estimate
@@ -33,10 +34,6 @@ PNEUMONIA = {
 SEEDS = 3  # of the runs whose accuracy is compared
 START, END = "<!-- figures: made by python -m core.benchmark --write-docs -->", "<!-- end of figures -->"
 Figures = dict[str, Any]
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 @dataclass
@@ -83,9 +80,7 @@ class Side:
         self.rounds.append(self.read())
 
     def finish(self) -> Figures:
-        with suppress(
-            BrokenPipeError
-        ):  # one that counts its rounds by itself may have ended; its last words stand in the pipe
+        with suppress(BrokenPipeError):  # one that counts its rounds may have ended; its last words stand in the pipe
             self.tell("stop")
         figures = self.read()
         self.process.wait()
@@ -122,6 +117,15 @@ def installed(peer: str) -> Path | None:
     """Where `make peers` put a peer that is no dependency; None where it did not."""
     folder = ROOT / ".peers" / peer
     return folder if folder.is_dir() else None
+
+
+def beside(sides: Sequence[str], peers: Mapping[str, str]) -> list[str]:
+    """Our sides and those peers, called by their names, that are installed; a line for each that is not."""
+    found = [peer for peer in peers if installed(peer)]
+    for peer in peers:
+        if peer not in found:
+            say(f"{peers[peer]} is left out: it is not installed; `make peers` does that")
+    return [*sides, *found]
 
 
 def median(values: np.ndarray) -> Estimate:

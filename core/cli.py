@@ -33,6 +33,11 @@ def domains() -> dict[str, EntryPoint]:
     return {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)}
 
 
+def say(line: str) -> None:
+    """A line for the terminal, on standard error: the standard output is for what was asked."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def main(domain: str, commands: Mapping[str, type], description: str, argv: Sequence[str] | None = None) -> None:
     """Parse `argv` into one of the commands and run it; ends the process with its exit code.
 

@@ -1,18 +1,15 @@
-"""What the commands of finance share: reading a log, reading a date, a line for the terminal."""
+"""What the commands of finance share: reading a log, reading a date."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from core.cli import say
 
 if TYPE_CHECKING:
     from finance.data import Transactions
     from finance.schema import View
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def load(data: str, schema: Path | None, *, labels: bool, view: View = "card") -> Transactions:

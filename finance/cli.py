@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 import tyro
 
 from core.cli import main as run_commands
+from core.cli import say
 from core.verbs import export_of
-from finance.arguments import day_of, load, say
+from finance.arguments import day_of, load
 from finance.intake import Check, DraftSchema, Prepare
 from finance.watch import ChooseThreshold, Drift, Explain, Learn
 

@@ -34,7 +34,7 @@ from core.train_config import TrainConfig
 from core.training import train
 from finance.data import DAY, Transactions
 from finance.histories import EventCodec
-from finance.peers import beside, lifestream, lifestream_data, lifestream_steps, read, write
+from finance.peers import PEERS, lifestream, lifestream_data, lifestream_steps, read, write
 from finance.personas import PERSONAS, Crowd, generate
 from finance.pretext import Slices
 from finance.trees import boosted
@@ -120,7 +120,7 @@ def coles_vs_ptls(out: Path, seed: int, crowd: Crowd = CROWD, epochs: int = EPOC
     data, persona = generate(replace(crowd, seed=seed))
     codec = EventCodec.fit(data)
     ragged = codec.encode(data).ragged
-    names = beside(["ours"])
+    names = peers.beside(["ours"], PEERS)
     place, stem = str(write(out / f"personas-{seed}.npz", ragged, codec.fields)), str(out / f"embeddings-{seed}")
     settings = {
         "data": place,

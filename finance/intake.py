@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from finance.arguments import say
+from core.cli import say
 
 
 @dataclass(frozen=True)

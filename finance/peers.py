@@ -17,24 +17,14 @@ from core.batches import Ragged, SequenceBatches
 from core.encoders import GRU, Field, FieldStem, GRUConfig, TokenEncoder, Transformer, TransformerConfig, parameters
 from core.methods import MaskedPrediction, SimCLR
 from core.optim import optimizer_for
-from core.peers.rounds import Rounds
+from core.peers.rounds import Rounds, endless
 from core.pretext import Views
 from core.train_config import TrainConfig
 from finance.pretext import Masks, Slices
 
-PEER = "ptls"
+PEERS = {"ptls": "pytorch-lifestream"}
 SHORTEST = 20  # events of a card
 SLICE = 10  # events of the shortest slice
-
-
-def beside(sides: list[str]) -> list[str]:
-    """Our sides and pytorch-lifestream's; without it, with a line that says how to install it, where it is not there."""
-    from core import benchmark as peers
-
-    if peers.installed(PEER):
-        return [*sides, PEER]
-    peers.say("pytorch-lifestream is left out: it is not installed; `make peers` does that")
-    return sides
 
 
 def write(path: Path, ragged: Ragged, fields: tuple[Field, ...]) -> Path:
@@ -136,14 +126,10 @@ def lifestream(
 def lifestream_steps(module: Any, loader: torch.utils.data.DataLoader, rate: float = 1e-3) -> Callable[[], int]:
     """A step that says how many events the network read, in a bare loop, which spares it its trainer's overhead."""
     optimizer = torch.optim.Adam(module.parameters(), lr=rate)
-    batches = iter(loader)
+    batches = endless(loader)
 
     def step() -> int:
-        nonlocal batches
-        batch = next(batches, None)
-        if batch is None:
-            batches = iter(loader)
-            batch = next(batches)
+        batch = next(batches)
         embedding, target = module.shared_step(*batch)
         module._loss(embedding, target).backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +11,7 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from core.bench import Row, row
-from core.errors import UserError
+from core.measured import measured as command
 from finance.schema import Schema
 
 REAL = "fdh_simulated"
@@ -24,16 +20,6 @@ CARDS, SHOPS, SPAN = 400_000, 20_000, 365 * 86_400
 CHUNK = 1_000_000  # rows made at a time
 MEMORY = 2.0  # GiB, of --memory
 MEMORY_GOAL, SECONDS_GOAL = 4.0, 60.0
-# runs the command as a user does, and says what the process took at its peak
-CHILD = """
-import json, resource, sys
-from finance.cli import main
-try:
-    main(sys.argv[1:])
-except SystemExit as end:
-    code = end.code or 0
-print(json.dumps({"code": code, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
-"""
 
 
 def prepare_speed(out: Path) -> list[Row]:
@@ -57,17 +43,7 @@ def prepare_speed(out: Path) -> list[Row]:
 def measured(data: str) -> tuple[float, float]:
     """Seconds and GiB of one `prepare` in a process of its own."""
     with TemporaryDirectory(dir=None if data == REAL else Path(data).parent) as folder:
-        command = [sys.executable, "-c", CHILD, "prepare", "--data", data, "--out", folder, "--memory", str(MEMORY)]
-        started = time.monotonic()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        seconds = time.monotonic() - started
-    said = done.stdout.strip().splitlines()
-    found = json.loads(said[-1]) if said and said[-1].startswith("{") else {"code": done.returncode or 1}
-    if found["code"]:
-        raise UserError(
-            "prepare failed", where=data, mend=(done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        )
-    return seconds, found["peak"]
+        return command("finance.cli", ["prepare", "--data", data, "--out", folder, "--memory", str(MEMORY)], data)
 
 
 def large_log(folder: Path, rows: int, seed: int = 0) -> Path:

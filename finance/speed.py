@@ -20,7 +20,7 @@ from core.statistics import Estimate
 from finance.data import Transactions
 from finance.estimators import FraudScorer, TransactionEncoder
 from finance.online import OnlineScorer
-from finance.peers import beside, write
+from finance.peers import PEERS, write
 from finance.presets import masked
 
 ONLINE = 3000  # payments scored one after the other
@@ -96,7 +96,7 @@ def training(encoder: TransactionEncoder, data: Transactions, name: str, out: Pa
     out.mkdir(parents=True, exist_ok=True)
     few = encoder.encode(data.where(data.card < TRAINED_CARDS)).histories.ragged
     place = str(write(out / "histories.npz", few, encoder.codec_.fields))
-    names = beside(["ours", "masked"])
+    names = peers.beside(["ours", "masked"], PEERS)
     sides, last = peers.compare("finance.peers", names, 7, data=place, dim=64, batch=64, steps=6, longest=77)
     said = {"ours": "simclr on slices, GRU of 64", "masked": "masked fields, Transformer of 64", "ptls": "pytorch-lifestream's CoLES, GRU of 64"}  # fmt: skip
     rows = [

@@ -7,7 +7,6 @@ learns; `smoke` is a short end-to-end run on the real data with checks on sanity
 from __future__ import annotations
 
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from core.bench import Bench, Row, lengthless, row
+from core.cli import say
 from core.errors import UserError
 from healthcare import methods_bench
 from healthcare.data import read
@@ -45,10 +45,6 @@ PUBLISHED = {
     "AutoKeras": 0.947, "Google AutoML Vision": 0.991,
 }  # fmt: skip
 SOURCE = "MedMNIST v2, Yang et al., Scientific Data 10:41, 2023: all labels, official split, recalled from the paper"
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def bench(

@@ -1,17 +1,12 @@
-"""What the commands of the recommender share: how a table is read, and a line for the terminal."""
+"""What the commands of the recommender share: how a table is read."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from recsys.data import Columns, Limits
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ tacit-recsys bench --only smoke         60 to 90 seconds, exit code 1 where some
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from core.bench import Bench, Row, row
+from core.cli import say
 from core.config import to_dict
 from core.datasets import sha256
 from core.errors import UserError
@@ -85,10 +85,6 @@ SHAPES = {
 }
 # tasks beside the next item, and how many times as long a step takes as without
 DEARER = {"next+attributes": 1.2, "next+cl4srec": 1.35, "next+replaced": 1.2, "duorec": 2.3}
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)

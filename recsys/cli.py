@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from core.cli import main as run_commands
+from core.cli import say
 from core.verbs import export_of
-from recsys.arguments import Table, say
+from recsys.arguments import Table
 from recsys.intake import Prepare
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from recsys.arguments import Table, say
+from core.cli import say
+from recsys.arguments import Table
 
 
 @dataclass(frozen=True)

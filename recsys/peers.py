@@ -19,7 +19,7 @@ import torch
 from core.batches import Ragged, SequenceBatches
 from core.codec import FIRST
 from core.optim import optimizer_for
-from core.peers.rounds import Rounds, peak, processor_seconds
+from core.peers.rounds import Rounds, endless, peak, processor_seconds
 from core.train_config import TrainConfig
 from recsys.encoders import ModelConfig, build_encoder, build_heads
 from recsys.methods import build, pretext_of
@@ -28,17 +28,6 @@ from recsys.sequences import Sequences
 
 PEERS = {"rectools": "RecTools", "recbole": "RecBole"}
 CLIP = 1.0  # of the gradients' norm, ours; the peers clip none
-
-
-def beside(sides: list[str], peers: list[str]) -> list[str]:
-    """Our sides and those of the peers that are installed; a line for each that is not."""
-    from core import benchmark
-
-    found = [peer for peer in peers if benchmark.installed(peer)]
-    for peer in peers:
-        if peer not in found:
-            benchmark.say(f"{PEERS[peer]} is left out: it is not installed; `make peers` does that")
-    return [*sides, *found]
 
 
 def write(path: Path, train: Sequences) -> Path:
@@ -125,10 +114,10 @@ def rectools(ragged: Ragged, size: int, s: dict[str, Any]) -> tuple[Step, int]:
     optimizer = module.configure_optimizers()
     module.train()
     loader = model.data_preparator.get_dataloader_train()
-    read = _endless(loader)
+    batches = endless(loader)
 
     def step() -> int:
-        batch = read()
+        batch = next(batches)
         optimizer.zero_grad()
         module.training_step(batch, 0).backward()
         optimizer.step()
@@ -165,10 +154,10 @@ def recbole(ragged: Ragged, size: int, s: dict[str, Any]) -> tuple[Step, int]:
     model = SASRec(config, train)
     optimizer = torch.optim.Adam(model.parameters(), lr=config["learning_rate"])
     model.train()
-    read = _endless(loader)
+    batches = endless(loader)
 
     def step() -> int:
-        batch = read()
+        batch = next(batches)
         optimizer.zero_grad()
         model.calculate_loss(batch).backward()
         optimizer.step()
@@ -201,18 +190,3 @@ def _atomic(path: Path, ragged: Ragged) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.write("user_id:token\titem_id:token\ttimestamp:float\n")
         np.savetxt(file, rows, fmt="%d", delimiter="\t")
-
-
-def _endless(loader: Any) -> Callable[[], Any]:
-    """The next batch, epoch after epoch."""
-    batches = iter(loader)
-
-    def following() -> Any:
-        nonlocal batches
-        batch = next(batches, None)
-        if batch is None:
-            batches = iter(loader)
-            batch = next(batches)
-        return batch
-
-    return following

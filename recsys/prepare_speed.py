@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,23 +11,13 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from core.bench import Row, row
-from core.errors import UserError
+from core.measured import measured as command
 
 EVENTS = 10_000_000
 USERS, ITEMS, SPAN = 700_000, 100_000, 60 * 86_400  # users, items, seconds
 CHUNK = 1_000_000  # events made at a time
 MEMORY = 2.0  # GiB, of --memory
 MEMORY_GOAL, SECONDS_GOAL = 4.0, 60.0
-# runs the command as a user does, and says what the process took at its peak
-CHILD = """
-import json, resource, sys
-from recsys.cli import main
-try:
-    main(sys.argv[1:])
-except SystemExit as end:
-    code = end.code or 0
-print(json.dumps({"code": code, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
-"""
 
 
 def prepare_speed(out: Path, events: int = EVENTS) -> list[Row]:
@@ -53,17 +39,8 @@ def prepare_speed(out: Path, events: int = EVENTS) -> list[Row]:
 
 def measured(log: Path) -> tuple[float, float]:
     """Seconds and GiB of one `prepare` in a process of its own."""
-    out = log.parent / "prepared"
-    command = [sys.executable, "-c", CHILD, "prepare", "--data", str(log), "--out", str(out), "--gap", "30"]
-    started = time.monotonic()
-    done = subprocess.run([*command, "--memory", str(MEMORY)], capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - started
-    said = done.stdout.strip().splitlines()
-    found = json.loads(said[-1]) if said and said[-1].startswith("{") else {"code": done.returncode or 1}
-    if found["code"]:
-        mend = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise UserError("prepare failed", where=log.name, mend=mend)
-    return seconds, found["peak"]
+    flags = ["--data", str(log), "--out", str(log.parent / "prepared"), "--gap", "30", "--memory", str(MEMORY)]
+    return command("recsys.cli", ["prepare", *flags], log.name)
 
 
 def large_log(folder: Path, events: int, form: str = "parquet", seed: int = 0) -> Path:

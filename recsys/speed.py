@@ -20,7 +20,7 @@ from core.codec import FIRST, Categories
 from core.device import one_thread
 from recsys.data import load
 from recsys.estimators import SessionRecommender
-from recsys.peers import PEERS, beside, write
+from recsys.peers import PEERS, write
 from recsys.sequences import Sequences
 from recsys.split import without_last
 
@@ -48,7 +48,7 @@ def training(out: Path) -> list[Row]:
     with TemporaryDirectory(dir=_made(out)) as folder:
         data = str(write(Path(folder) / "train.npz", train))
         for loss, peers in (("sampled", ["rectools"]), ("full", ["rectools", "recbole"])):
-            names = beside(["ours"], peers)
+            names = benchmark.beside(["ours"], {peer: PEERS[peer] for peer in peers})
             settings = {**SHAPE, "batch": 128, "loss": loss, "chunk": BLOCK, "seconds": SECONDS, "data": data}
             sides, last = benchmark.compare("recsys.peers", names, ROUNDS, **settings)
             said = f"{loss} softmax"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from core.cli import main as run_commands
+from core.cli import say
 from core.verbs import export_of
 
 if TYPE_CHECKING:
     from speech.data import Recordings
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)

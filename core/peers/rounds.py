@@ -7,7 +7,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,16 @@ class Rounds:
     def finish(self, **figures: float) -> None:
         """Print what is known at the end, with the peak memory in MB above what was held before the first round."""
         say(memory=peak() - self.memory, **figures)
+
+
+def endless(loader: Iterable[Any]) -> Iterator[Any]:
+    """The batches of a loader, epoch after epoch; none of one that has none."""
+    some = True
+    while some:
+        some = False
+        for batch in loader:
+            some = True
+            yield batch
 
 
 def say(**values: Any) -> None:

@@ -12,7 +12,7 @@ import torch
 from core import benchmark
 from core.codec import FIRST
 from recsys import speed
-from recsys.peers import PEERS, beside, ours, read, recbole, rectools, write
+from recsys.peers import PEERS, ours, read, recbole, rectools, write
 from recsys.sequences import Sequences
 
 SETTINGS = {"loss": "full", "dim": 8, "heads": 2, "negatives": 4, "chunk": 16, "batch": 8, "length": 6, "dropout": 0.2}
@@ -59,7 +59,7 @@ def test_a_peer_that_is_not_there_is_left_out_with_a_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(benchmark, "installed", lambda peer: Path(".") if peer == "rectools" else None)
-    assert beside(["ours"], ["rectools", "recbole"]) == ["ours", "rectools"]
+    assert benchmark.beside(["ours"], PEERS) == ["ours", "rectools"]
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "RecBole is left out" in said and "make peers" in said
 
