@@ -16,18 +16,13 @@ from core.codec import FIRST
 from core.errors import UserError
 from recsys.ease import EASE
 from recsys.neighbours import STAN, ItemKNN, SessionKNN, recency
-from recsys.sequences import Sequences
+from recsys.sequences import Sequences, occurrences
 from recsys.votes import top_k
 
 __all__ = [
     "EASE", "FLOORS", "STAN", "ItemKNN", "Markov", "Popularity", "RecentPopularity", "SessionKNN", "SessionPopularity",
     "recency", "top_k",
 ]  # fmt: skip
-
-
-def occurrences(items: NDArray[np.int64], n_items: int) -> NDArray[np.float32]:
-    """How often each item of the catalogue is among the ids, (n_items,)."""
-    return np.bincount(items[items >= FIRST] - FIRST, minlength=n_items).astype(np.float32)
 
 
 @dataclass
@@ -37,7 +32,7 @@ class Popularity:
     counts: NDArray[np.float32] = field(init=False, repr=False)
 
     def fit(self, train: Sequences) -> Popularity:
-        self.counts = occurrences(train.items, train.n_items)
+        self.counts = occurrences(train.items, train.n_items).astype(np.float32)
         return self
 
     def scores(self, history: Sequences) -> NDArray[np.float32]:
@@ -61,7 +56,8 @@ class RecentPopularity:
 
     def fit(self, train: Sequences) -> RecentPopularity:
         events = len(train.items)
-        self.counts = occurrences(train.items[events - int(np.ceil(self.share * events)) :], train.n_items)
+        latest = train.items[events - int(np.ceil(self.share * events)) :]
+        self.counts = occurrences(latest, train.n_items).astype(np.float32)
         return self
 
     def scores(self, history: Sequences) -> NDArray[np.float32]:
@@ -75,7 +71,7 @@ class SessionPopularity:
     share: NDArray[np.float32] = field(init=False, repr=False)  # below 1, so that one event of the session outweighs it
 
     def fit(self, train: Sequences) -> SessionPopularity:
-        counts = occurrences(train.items, train.n_items)
+        counts = occurrences(train.items, train.n_items).astype(np.float32)
         self.share = counts / (counts.max(initial=0.0) + 1.0)
         return self
 
@@ -114,7 +110,7 @@ class Markov:
         counts = sparse.csr_matrix((ones, (before[pair] - FIRST, after[pair] - FIRST)), shape=shape)  # adds repeats up
         total = np.asarray(counts.sum(1)).ravel()
         self.follows = sparse.csr_matrix(sparse.diags(1 / np.maximum(total, 1.0)) @ counts).astype(np.float32)
-        counted = occurrences(train.items, train.n_items)
+        counted = occurrences(train.items, train.n_items).astype(np.float32)
         self.popular = counted / max(float(counted.sum()), 1.0)
         return self
 

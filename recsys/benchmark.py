@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from core.bench import Bench, Row, row
 from core.cli import say
@@ -21,9 +22,9 @@ from core.datasets import sha256
 from core.errors import UserError
 from core.statistics import Estimate
 from recsys import claims, methods_bench, session_bench, speed
-from recsys.data import load
+from recsys.data import Loaded, load
 from recsys.estimators import SessionRecommender
-from recsys.evaluation import from_scratch, over_draws, paired, sparser, tuned_floors
+from recsys.evaluation import from_scratch, gained, over_draws, paired, sparser, tuned_floors
 from recsys.hybrid import chosen
 from recsys.prepare_speed import prepare_speed
 from recsys.presets import PRESETS, recipe
@@ -33,12 +34,8 @@ from recsys.sequences import Sequences
 from recsys.split import leave_one_out
 
 AMAZON = ("beauty", "sports", "toys")
-GOALS = {
-    "beauty": 0.0531,
-    "sports": 0.0323,
-    "toys": 0.0580,
-    "movielens_1m_sasrec": 0.1857,
-}  # ndcg@10, ours: the best that is published
+# ndcg@10, ours: the best that is published
+GOALS = {"beauty": 0.0531, "sports": 0.0323, "toys": 0.0580, "movielens_1m_sasrec": 0.1857}
 # hr@10, ndcg@10 as printed in the picture `all_rank.PNG` of github.com/RUCAIBox/CIKM2020-S3Rec and in the README of
 # github.com/salesforce/ICLRec; same files, same protocol. SASRec+SS: README of github.com/blondered/transformer_benchmark.
 PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
@@ -102,16 +99,20 @@ class Budget:
     out: Path
 
     def model(
-        self, data: str, method: str, seed: int, hold_out: int = 2, changes: tuple[str, ...] = ()
+        self, data: str, method: str, seed: int, hold_out: int = 2, attributes: pd.DataFrame | None = None
     ) -> SessionRecommender:
         """An untrained recommender of this budget."""
         alone = STEPS.get((data, method), STEPS[data, "next"])
         steps = None if self.minutes else round(alone / DEARER.get(method, 1.0))
-        described = methods_bench.attributes(load(data)) if "attributes" in method else None
-        given = (*SHAPES.get(data, ()), *changes)
         return SessionRecommender(
-            method, self.minutes, steps, seed, self.device, hold_out, given, attributes=described
+            method, self.minutes, steps, seed, self.device, hold_out, SHAPES.get(data, ()), attributes=attributes
         )  # fmt: skip
+
+    def fitted(self, data: str, loaded: Loaded, method: str, seed: int) -> SessionRecommender:
+        """A recommender trained on all but each user's last two events."""
+        told = methods_bench.attributes(loaded) if "attributes" in method else None
+        model = self.model(data, method, seed, attributes=told)
+        return self.trained(f"{data}-{method}", model, loaded.sequences, sha256(loaded.file))
 
     def trained(self, name: str, model: SessionRecommender, sequences: Sequences, digest: str) -> SessionRecommender:
         """The model trained on the sequences; read back where an earlier test trained the same."""
@@ -181,9 +182,7 @@ def sessions(data: str, given: Budget, seed: int) -> list[Row]:
     """See `session_bench`."""
     model = given.model(data, "next", seed, hold_out=0)
     digest = sha256(training_file(data))
-    return session_bench.session_quality(
-        data, lambda fresh, train: given.trained(f"{data}-next", fresh, train, digest), model
-    )
+    return session_bench.session_quality(data, lambda train: given.trained(f"{data}-next", model, train, digest))
 
 
 def attributes(given: Budget, seed: int) -> list[Row]:
@@ -203,10 +202,7 @@ def ssl_gain(data: str, given: Budget, seed: int) -> list[Row]:
     loaded = load(data)
     split = leave_one_out(loaded.sequences)
     chosen_by = split.validation.sample(8000, seed)
-    digest = sha256(loaded.file)
-    found: dict[str, SessionRecommender] = {}
-    for method in ("next", *DEARER):
-        found[method] = given.trained(f"{data}-{method}", given.model(data, method, seed), loaded.sequences, digest)
+    found = {method: given.fitted(data, loaded, method, seed) for method in ("next", *DEARER)}
     worth = {method: rank_all(model, chosen_by) for method, model in found.items()}
     best = max(DEARER, key=lambda method: worth[method].per_user(MAIN).mean())
     rows = [row(data, method, "ours", f"{MAIN} of validation", r.interval(MAIN, seed)) for method, r in worth.items()]
@@ -221,7 +217,7 @@ def quality(data: str, method: str, given: Budget, seed: int, floors: bool = Tru
     """All metrics of one trained model, the tuned floors, the untrained encoder, and the published figures."""
     loaded = load(data)
     split = leave_one_out(loaded.sequences)
-    model = given.trained(f"{data}-{method}", given.model(data, method, seed), loaded.sequences, sha256(loaded.file))
+    model = given.fitted(data, loaded, method, seed)
     ours = rank_all(model, split.test)
     rows = _rows(data, method, "ours", ours, goal=GOALS.get(data) if method == "next" else None)
     if not floors:
@@ -243,14 +239,10 @@ def quality(data: str, method: str, given: Budget, seed: int, floors: bool = Tru
 def with_attributes(data: str, given: Budget, seed: int) -> list[Row]:
     """Next item beside telling the items' attributes, against next item alone at equal cost: one of `ssl_gain`'s tasks, by itself."""
     loaded = load(data)
-    split, digest = leave_one_out(loaded.sequences), sha256(loaded.file)
-    rankings = {
-        method: rank_all(
-            given.trained(f"{data}-{method}", given.model(data, method, seed), loaded.sequences, digest), split.test
-        )
-        for method in ("next", "next+attributes")
-    }
-    alone, told = rankings.values()
+    split = leave_one_out(loaded.sequences)
+    alone, told = (
+        rank_all(given.fitted(data, loaded, method, seed), split.test) for method in ("next", "next+attributes")
+    )
     return [
         *_rows(data, "next+attributes", "ours", told, goal=GOALS[data]),
         _gain(data, "next+attributes", told, alone),
@@ -259,8 +251,7 @@ def with_attributes(data: str, given: Budget, seed: int) -> list[Row]:
 
 def _gain(data: str, method: str, told: Ranking, alone: Ranking, note: str = "") -> Row:
     """What a task beside the next item gains, as a share of what next item alone reaches."""
-    gain, scale = paired(told, alone), float(alone.per_user(MAIN).mean())
-    share = Estimate(gain.value / scale, gain.low / scale, gain.high / scale)
+    share = gained(told, alone)
     return row(data, f"{method} minus next alone", "ours", f"{MAIN} gain, as a share", share, goal=0.02, note=note)
 
 
@@ -268,7 +259,7 @@ def with_neighbours(data: str, given: Budget, seed: int) -> list[Row]:
     """The hybrid of the next-item model and tuned session kNN, its weight chosen on the validation items."""
     loaded = load(data)
     split = leave_one_out(loaded.sequences)
-    model = given.trained(f"{data}-next", given.model(data, "next", seed), loaded.sequences, sha256(loaded.file))
+    model = given.fitted(data, loaded, "next", seed)
     near = tuned_floors(split, only=("session_knn",))["session_knn"]
     hybrid = chosen(model, near, split.validation.sample(4000, seed), repeats=split.repeats)
     note = f"weight {hybrid.weight:g} of the model"
@@ -286,7 +277,7 @@ def fewer_users(data: str, given: Budget, seed: int) -> list[Row]:
     """One draw of users: the encoder and the floors trained on a tenth and three tenths of them, and on all."""
     loaded = load(data)
     split = leave_one_out(loaded.sequences)
-    model = given.trained(f"{data}-next", given.model(data, "next", seed), loaded.sequences, sha256(loaded.file))
+    model = given.fitted(data, loaded, "next", seed)
     floors = tuned_floors(split)
     whole = rank_all(model, split.test)
     rows = _rows(data, "next, 100% of users", "ours", whole)

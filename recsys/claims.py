@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from core.bench import Row, row
 from core.codec import Categories
 from core.datasets import locate
-from core.statistics import Estimate, mean_interval
+from core.statistics import bootstrap, mean_interval
 from core.statistics import paired as paired_metric
 from recsys.data import Loaded, from_frame, load, read_table
 from recsys.estimators import SessionRecommender
-from recsys.evaluation import paired
+from recsys.evaluation import gained
 from recsys.injection import inject, overlap, rare_items, shown
 from recsys.known import KNOWN
 from recsys.ranking import MAIN, rank_all
@@ -85,9 +85,6 @@ def few_sessions(
     first, second, _ = rankings.values()
     place = f"{data}, later users"
     rows = [row(place, name, "ours", MAIN, ranking.interval(MAIN, seed)) for name, ranking in rankings.items()]
-    gain = paired(first, second)
-    scale = float(second.per_user(MAIN).mean())
-    relative = Estimate(gain.value / scale, gain.low / scale, gain.high / scale)
     note = f"{len(tenth)} of {len(earlier)} earlier users, {len(np.unique(asked.group))} later ones"
     rows.append(
         row(
@@ -95,7 +92,7 @@ def few_sessions(
             "pretrained minus scratch",
             "ours",
             f"{MAIN} gain, as a share of scratch's",
-            relative,
+            gained(first, second),
             goal=0.1,
             note=note,
         )
@@ -129,14 +126,12 @@ def who(model: SessionRecommender, loaded: Loaded, seed: int) -> list[Row]:
         key=lambda t: t["user_id"].astype(str)
     )
     about = users.set_index("key").loc[sequences.keys.astype(str)]
-    vectors = model.item_vectors()
-    counts = sequences.matrix()
-    mean = np.asarray(counts @ vectors) / np.maximum(np.asarray(counts.sum(1)), 1)
+    vectors = _vectors(model, sequences)
     inputs = {
-        "bag of items": counts,
-        "state after the last item": model.hidden(sequences),
-        "state, and mean of the items' vectors": np.hstack([model.hidden(sequences), mean]),
-        "the same, untrained": _untrained(model, sequences),
+        "bag of items": sequences.matrix(),
+        "state after the last item": vectors[:, : model.encoder_.dim],
+        "state, and mean of the items' vectors": vectors,
+        "the same, untrained": _vectors(model.untrained(), sequences),
     }
     labels = {"gender": (about["gender"] == "F").to_numpy(int), "age of 35 or more": (about["age"] >= 35).to_numpy(int)}
     order = np.random.default_rng(seed).permutation(len(sequences))
@@ -146,12 +141,8 @@ def who(model: SessionRecommender, loaded: Loaded, seed: int) -> list[Row]:
         said = {what: _probe(x, label, teach, ask) for what, x in inputs.items()}
         for what, score in said.items():
             role = "floor" if what in ("bag of items", "the same, untrained") else "ours"
-            value = roc_auc_score(label[ask], score)
-            interval = paired_metric(roc_auc_score, label[ask], score, np.zeros(len(ask)), draws=300, seed=seed)
-            shift = value - interval.value
-            rows.append(
-                row(f"ml-1m, {name}", what, role, "auroc", Estimate(value, interval.low + shift, interval.high + shift))
-            )
+            auroc = bootstrap(roc_auc_score, label[ask], score, draws=300, seed=seed)
+            rows.append(row(f"ml-1m, {name}", what, role, "auroc", auroc))
         gain = paired_metric(
             roc_auc_score,
             label[ask],
@@ -164,11 +155,11 @@ def who(model: SessionRecommender, loaded: Loaded, seed: int) -> list[Row]:
     return rows
 
 
-def _untrained(model: SessionRecommender, sequences: Sequences) -> NDArray[np.float32]:
-    fresh = model.untrained()
+def _vectors(model: SessionRecommender, sequences: Sequences) -> NDArray[np.float32]:
+    """(N, 2 · dim): the state after the last item, and the mean of the items' vectors."""
     counts = sequences.matrix()
-    mean = np.asarray(counts @ fresh.item_vectors()) / np.maximum(np.asarray(counts.sum(1)), 1)
-    return np.hstack([fresh.hidden(sequences), mean])
+    mean = np.asarray(counts @ model.item_vectors()) / np.maximum(np.asarray(counts.sum(1)), 1)
+    return np.hstack([model.hidden(sequences), mean])
 
 
 def _probe(x: NDArray, label: NDArray, teach: NDArray, ask: NDArray) -> NDArray[np.float64]:

@@ -88,10 +88,7 @@ class Check:
             f"{loaded.rows} events read: {(lengths > 0).sum()} users or sessions, {sequences.n_items} items, "
             f"{len(sequences.items)} events usable, {(lengths >= 3).sum()} users with the 3 that evaluation needs"
         )
-        for reason, count in quarantine.counts().items():
-            print(f"  {count} × {reason}")
-        if len(quarantine):
-            print(f"each with its row: {quarantine.write(self.out / 'quarantine.csv')}")
+        quarantine.tell(self.out)
         return 0 if len(sequences.items) else 1
 
 

@@ -30,7 +30,7 @@ from recsys.encoders import build_encoder, build_heads
 from recsys.methods import RANKING, build, pretext_of
 from recsys.presets import FEWEST, Recipe, recipe
 from recsys.scorer import ItemScorer
-from recsys.sequences import Sequences
+from recsys.sequences import Sequences, occurrences
 from recsys.split import without_last
 
 
@@ -93,7 +93,11 @@ class SessionRecommender(PretrainedEncoder):
             train = replace(train, steps=self.steps, minutes=None)
         if self.minutes is not None:
             train = replace(train, minutes=self.minutes, steps=None)
-        if self.steps is not None or self.minutes is not None or any(c.startswith("train.steps") for c in self.changes):
+        if (
+            self.steps is not None
+            or self.minutes is not None
+            or any(c.startswith(("train.steps", "train.minutes")) for c in self.changes)
+        ):
             chosen = replace(chosen, epochs=0)
         train = replace(train, seed=self.seed, device=self.device)
         return settings(replace(chosen, train=train), list(self.changes))
@@ -373,7 +377,7 @@ class SessionRecommender(PretrainedEncoder):
 
 def popularity(sequences: Sequences) -> NDArray[np.int64]:
     """How often each item of the catalogue occurs, (items,)."""
-    return np.bincount(sequences.items[sequences.items >= FIRST] - FIRST, minlength=sequences.n_items)
+    return occurrences(sequences.items, sequences.n_items)
 
 
 def _ready(module: nn.Module, device: torch.device) -> None:

@@ -68,7 +68,8 @@ def tuned_floors(
         if only is not None and name not in only:
             continue
         best = max((replace(floor) for floor in grid), key=worth) if len(grid) > 1 else replace(grid[0])
-        found[name] = best.fit(split.train)
+        fitted = len(grid) > 1 and split.tuning is split.train  # by `worth`
+        found[name] = best if fitted else best.fit(split.train)
     return found
 
 
@@ -238,9 +239,15 @@ def sampled_section(models: dict[str, Scorer], split: Split, count: int, seed: i
     )  # fmt: skip
 
 
-def paired(ours: Ranking, other: Ranking) -> Estimate:
-    """Mean difference of the main metric, with a bootstrap over users or sessions."""
-    return mean_interval(ours.per_user(MAIN) - other.per_user(MAIN), ours.group)
+def paired(ours: Ranking, other: Ranking, metric: str = MAIN) -> Estimate:
+    """Mean difference of a metric, with a bootstrap over users or sessions."""
+    return mean_interval(ours.per_user(metric) - other.per_user(metric), ours.group)
+
+
+def gained(ours: Ranking, other: Ranking) -> Estimate:
+    """The difference of the main metric as a share of what the other reaches."""
+    gain, scale = paired(ours, other), float(other.per_user(MAIN).mean())
+    return Estimate(gain.value / scale, gain.low / scale, gain.high / scale)
 
 
 def over_draws(differences: NDArray[np.float64], seed: int = 0, resamples: int = 1000) -> Estimate:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from core.codec import FIRST
 from core.errors import UserError
-from recsys.ranking import Scorer, exclude, ranks_of
+from recsys.ranking import Scorer, exclude, per_user, ranks_of
 from recsys.sequences import Sequences
 from recsys.split import Examples
 from recsys.votes import blocks
@@ -110,8 +110,7 @@ def trials(
                 if not repeats:
                     exclude(mixed, part)
                 ranks[i, j, rows] = ranks_of(mixed, asked.target[rows] - FIRST)
-    hit = ranks < 20
-    recall, mrr = hit.mean(-1), np.where(hit, 1 / (ranks + 1), 0.0).mean(-1)
+    recall, mrr = per_user(ranks, "recall@20").mean(-1), per_user(ranks, "mrr@20").mean(-1)
     return [
         Trial(weight, power, float(recall[i, j]), float(mrr[i, j]))
         for i, power in enumerate(sharpness)
@@ -120,8 +119,12 @@ def trials(
 
 
 def chosen(model: Scorer, neighbours: Scorer, asked: Examples, repeats: bool = True, **grid: Sequence[float]) -> Hybrid:
-    """The mixture with the largest sum of recall@20 and mrr@20, each as a share of the best found, on validation examples."""
-    found = trials(model, neighbours, asked, repeats=repeats, **grid)  # type: ignore[arg-type]
-    recall, mrr = max(max(t.recall for t in found), 1e-12), max(max(t.mrr for t in found), 1e-12)
-    first = max(found, key=lambda t: t.recall / recall + t.mrr / mrr)
+    """The best mixture on validation examples, see `best_of`."""
+    first = best_of(trials(model, neighbours, asked, repeats=repeats, **grid))  # type: ignore[arg-type]
     return Hybrid(model, neighbours, first.weight, first.sharpness)
+
+
+def best_of(found: Sequence[Trial]) -> Trial:
+    """The one with the largest sum of recall@20 and mrr@20, each as a share of the best found."""
+    recall, mrr = max(max(t.recall for t in found), 1e-12), max(max(t.mrr for t in found), 1e-12)
+    return max(found, key=lambda t: t.recall / recall + t.mrr / mrr)

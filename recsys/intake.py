@@ -60,15 +60,9 @@ class Prepare:
         from recsys.prepare import Recipe, check_place, prepare
 
         recipe = Recipe(
-            self.gap,
-            self.repeats,
-            self.min_item,
-            self.min_length,
-            self.split,
-            self.test_days,
-            self.test_share,
-            self.table.limits(),
-        )
+            gap=self.gap, repeats=self.repeats, min_item=self.min_item, min_length=self.min_length, split=self.split,
+            test_days=self.test_days, test_share=self.test_share, limits=self.table.limits(),
+        )  # fmt: skip
         log = Log.of(self.data, self.table.columns(), self.event, self.keep)
         check_place(log, self.out)
         beside = self.out.absolute().parent

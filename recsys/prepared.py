@@ -80,8 +80,7 @@ class Prepared:
     @property
     def attributes(self) -> Path | None:
         """The items' attributes, where they were given: `item_id` and the other columns, items of the catalogue alone."""
-        path = self.folder / ITEMS
-        return path if path.exists() else None
+        return attributes_in(self.folder)
 
 
 def read_prepared(folder: str | Path) -> Prepared:
@@ -113,6 +112,12 @@ def _table(path: Path) -> pa.Table:
     except (OSError, ValueError, pa.ArrowException) as error:
         raise unreadable(path, error) from None
     raise UserError("the columns are not those of a prepared folder", where=path, mend="prepare the log again")
+
+
+def attributes_in(folder: Path) -> Path | None:
+    """The table of the items' attributes in a prepared folder; None where there is none."""
+    path = folder / ITEMS
+    return path if path.exists() else None
 
 
 def is_prepared(folder: str | Path) -> bool:

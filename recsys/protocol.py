@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.codec import Categories
-from core.datasets import sha256
+from core.datasets import locate, sha256
 from recsys.data import Columns, Limits, load
 from recsys.known import SESSIONS
-from recsys.prepared import QUARANTINE, is_prepared, read_prepared
-from recsys.sessions import is_session_set, read_sessions
+from recsys.prepared import QUARANTINE, attributes_in, is_prepared, read_prepared, read_record
+from recsys.sessions import TRAIN, is_session_set, read_sessions
 from recsys.split import Split, later_sessions, leave_one_out
 
 
@@ -31,9 +31,12 @@ class Protocol:
 
 def has_test(data: str | Path) -> bool:
     """Whether the data bring later sessions to be asked, so that nothing of the training sessions need be held out."""
-    if is_session_set(data):
-        return True
-    return is_prepared(data) and read_prepared(data).split == "time"
+    return is_session_set(data) or (is_prepared(data) and _by_time(Path(data)))
+
+
+def _by_time(folder: Path) -> bool:
+    """Whether a prepared folder is split by time."""
+    return bool(read_record(folder)["settings"]["split"] == "time")
 
 
 def protocol_of(
@@ -56,8 +59,8 @@ def protocol_of(
         from recsys.audit import audit
 
         audit(Path(data))
-        prepared = read_prepared(data)
-        if prepared.split == "time":
+        if _by_time(Path(data)):
+            prepared = read_prepared(data)
             parts = prepared.parts
             split = later_sessions(parts["train"], parts["validation"], parts["test"])
             aside = f"{prepared.record['stages']['rows set aside']} rows, see {QUARANTINE}"
@@ -70,12 +73,9 @@ def protocol_of(
 
 def attributes_of(data: str | Path) -> Path | None:
     """The items' attributes in a prepared folder; None where there are none."""
-    return read_prepared(data).attributes if is_prepared(data) else None
+    return attributes_in(Path(data)) if is_prepared(data) else None
 
 
 def training_file(data: str | Path) -> Path:
     """The file of the training sessions of a session set."""
-    from core.datasets import locate
-    from recsys.sessions import TRAIN
-
     return locate(data, SESSIONS) / TRAIN

@@ -159,9 +159,8 @@ def rank_all(
     """
     items = asked.history.n_items
     if repeats and not sampled and isinstance(model, Votes):  # sparse scores are ranked as they are
-        ids, _ = model.top(asked.history, min(first, items))
-        shown = np.where(ids >= FIRST, ids - FIRST, -1).astype(np.int32)
-        return Ranking(model.ranks(asked.history, asked.target), shown, items, asked.group)
+        ranks, ids = model.ranked(asked.history, asked.target, min(first, items))
+        return Ranking(ranks, np.where(ids >= FIRST, ids - FIRST, -1).astype(np.int32), items, asked.group)
     ranks = np.empty(len(asked))
     kept = np.empty((len(asked), min(first, items)), dtype=np.int32)
     order = np.argsort(

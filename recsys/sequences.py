@@ -16,6 +16,11 @@ if TYPE_CHECKING:  # core.batches needs torch, which floors and checks do not
     from core.batches import Ragged
 
 
+def occurrences(items: NDArray[np.int64], n_items: int) -> NDArray[np.int64]:
+    """How often each item of a catalogue is among the ids, (n_items,); reserved ids do not count."""
+    return np.bincount(items[items >= FIRST] - FIRST, minlength=n_items)
+
+
 @dataclass(frozen=True)
 class Sequences:
     """N sequences over one catalogue, each in time order.

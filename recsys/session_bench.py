@@ -1,7 +1,7 @@
 """The benchmark on session sets: each published test prefix asks what followed; neighbours, the sequence model, and both together.
 
-Settings of neighbours and the weight of the hybrid were chosen on the last tenth of the training sessions (`choose` does that again), the
-test was looked at afterwards.
+Settings of neighbours (by `recsys.tuning.climb`) and the weight of the hybrid (by `choose`) were chosen on the last tenth of the training
+sessions, the test was looked at afterwards.
 """
 
 from __future__ import annotations
@@ -9,18 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
 
 from core.bench import Row, row
-from core.statistics import Estimate, mean_interval
+from core.statistics import Estimate
 from recsys.baselines import Markov, SessionPopularity
 from recsys.estimators import SessionRecommender
-from recsys.hybrid import Hybrid, trials
+from recsys.evaluation import paired
+from recsys.hybrid import Hybrid, Trial, best_of, trials
 from recsys.neighbours import STAN, ItemKNN, SessionKNN
-from recsys.ranking import Ranking, Scorer, rank_all
+from recsys.ranking import Scorer, rank_all
 from recsys.reminder import Reminded
+from recsys.sequences import Sequences
 from recsys.sessions import read_sessions
 from recsys.tuning import INF
 
@@ -64,9 +63,8 @@ def _stan(
 CHOSEN = {
     "diginetica": Choice(_stan(2.0, 0.5, 5.0, 0.25, 2.0, 1.0), 4.0, 0.1, 2.0, 0.3),
     "tmall": Choice(_stan(10.0, 0.3, 10.0, 0.5, 3.0, 2.0), 16.0, 0.5, INF, None),
-    "retailrocket": Choice(
-        _stan(1.5, 1.0, 5.0, 0.25, 1.5, 2.0), 16.0, 0.2, INF, 0.3
-    ),  # the weight is diginetica's, not tried on this set
+    # the weight is diginetica's, not tried on this set
+    "retailrocket": Choice(_stan(1.5, 1.0, 5.0, 0.25, 1.5, 2.0), 16.0, 0.2, INF, 0.3),
     "nowplaying": Choice(_stan(5.0, 0.3, 5.0, 0.25, 3.0, 0.5, neighbours=100), 0.5, 0.0, INF, None),
 }
 GOALS = {
@@ -81,13 +79,11 @@ PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
 }
 
 
-def session_quality(
-    data: str, trained: Callable[[SessionRecommender, Any], SessionRecommender], fresh: SessionRecommender
-) -> list[Row]:
+def session_quality(data: str, trained: Callable[[Sequences], SessionRecommender]) -> list[Row]:
     """The floors, the neighbours and, where its weight was chosen, the sequence model and the hybrid, on a set's published test.
 
     Args:
-        trained: trains `fresh` on the training sessions, or reads it back.
+        trained: gives the sequence model trained on these sessions.
     """
     choice, split = CHOSEN[data], read_sessions(data)
     near = choice.neighbours().fit(split.train)
@@ -100,7 +96,7 @@ def session_quality(
         "neighbours": near,
     }
     if choice.weight is not None:
-        model = trained(fresh, split.train)
+        model = trained(split.train)
         scorers |= {"next": model, "hybrid": Hybrid(model, near, choice.weight)}
     best = list(scorers)[-1]
     rows, rankings = [], {}
@@ -122,27 +118,20 @@ def session_quality(
         pairs += [("hybrid", "neighbours"), ("hybrid", "next")]
     for one, other in pairs:
         for metric in METRICS:
-            gain = difference(rankings[one], rankings[other], metric)
+            gain = paired(rankings[one], rankings[other], metric)
             rows.append(row(data, f"{one} minus {other}", "ours", f"{metric} difference", gain))
     for name, figures in PUBLISHED[data].items():
         rows += [row(data, name, "published", metric, value) for metric, value in zip(METRICS, figures, strict=True)]
     return rows
 
 
-def difference(one: Ranking, other: Ranking, metric: str) -> Estimate:
-    """Paired, with a bootstrap over sessions."""
-    return mean_interval(one.per_user(metric) - other.per_user(metric), one.group)
-
-
-def choose(data: str, model: SessionRecommender, questions: int = 4000, seed: int = 0) -> tuple[float, list[Any]]:
+def choose(data: str, model: SessionRecommender, questions: int = 4000, seed: int = 0) -> tuple[float, list[Trial]]:
     """The weight of the hybrid on validation sessions, for a model that was trained on the sessions before them."""
     choice, split = CHOSEN[data], read_sessions(data)
     assert split.earlier is not None
     near = choice.neighbours().fit(split.earlier)
-    asked = split.validation.sample(questions, seed)
-    found = trials(model, near, asked, weights=tuple(np.round(np.arange(0, 1.01, 0.1), 1)))
-    recall, mrr = max(t.recall for t in found), max(t.mrr for t in found)
-    return max(found, key=lambda t: t.recall / recall + t.mrr / mrr).weight, found
+    found = trials(model, near, split.validation.sample(questions, seed))
+    return best_of(found).weight, found
 
 
 def quick_recall(data: str = "tmall", questions: int = 4000) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from core.errors import UserError
 from recsys.neighbours import STAN
+from recsys.ranking import per_user
 
 T = TypeVar("T")
 INF = float("inf")
@@ -74,5 +75,4 @@ def climb(
 
 def session_worth(ranks: NDArray[np.float64]) -> float:
     """recall@20 + 2 · mrr@20 of ranks from 0: on the session sets the second is a third to a half of the first."""
-    hit = ranks < 20
-    return float(hit.mean() + 2 * np.where(hit, 1 / (ranks + 1), 0.0).mean())
+    return float(per_user(ranks, "recall@20").mean() + 2 * per_user(ranks, "mrr@20").mean())

@@ -27,6 +27,18 @@ class Votes:
         """(N, items): the same, written out. Column 0 is the catalogue's first item."""
         return self.votes(history).toarray().astype(np.float32, copy=False)
 
+    def ranked(
+        self, history: Sequences, target: NDArray[np.int64], k: int = 20
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """What `ranks` gives, and the ids that `top` gives, of votes that are made once."""
+        found, ids, start = [np.zeros(0)], [], 0
+        for part in blocks(history, self.block):
+            votes = self.votes(part)
+            found.append(ranks(votes, target[start : start + len(part)] - FIRST))
+            ids.append(best(votes, k)[0])
+            start += len(part)
+        return np.concatenate(found), np.concatenate(ids)
+
     def top(self, history: Sequences, k: int = 20) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The `k` highest items of each history, best first, and their scores: two (N, k), without the dense matrix.
 
@@ -38,11 +50,7 @@ class Votes:
 
     def ranks(self, history: Sequences, target: NDArray[np.int64]) -> NDArray[np.float64]:
         """Rank (N,) from 0 of each target id among all items, ties counted half: as of `scores`, without the dense matrix."""
-        found, start = [np.zeros(0)], 0
-        for part in blocks(history, self.block):
-            found.append(ranks(self.votes(part), target[start : start + len(part)] - FIRST))
-            start += len(part)
-        return np.concatenate(found)
+        return self.ranked(history, target, 0)[0]
 
 
 def blocks(history: Sequences, size: int) -> Iterator[Sequences]:
