@@ -87,3 +87,42 @@ class Platt(NamedTuple):
                 "the scores do not rise with the labels", where="calibration", mend="there is nothing to learn here"
             )
         return cls(float(slope), float(shift))
+
+
+class Temperature(NamedTuple):
+    """Logits are divided by one number (Guo et al. 2017): ranks and the most probable class stay as they are."""
+
+    value: float = 1.0
+
+    def __call__(self, logits: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities (N, K) of logits (N, K)."""
+        from scipy.special import softmax
+
+        return softmax(np.asarray(logits, dtype=float) / self.value, axis=1)
+
+    @classmethod
+    def fit(cls, logits: ArrayLike, label: ArrayLike) -> Temperature:
+        """By maximum likelihood, on rows that whatever gave the logits (N, K) has not learned from; label (N,) is 0 to K − 1.
+
+        The targets are smoothed as Platt's are, each class by its own number of rows, so that rows that are told apart
+        perfectly do not give a temperature of nothing. It stays within 1/20 and 20.
+
+        Raises:
+            UserError: labels of one class: they cannot calibrate.
+        """
+        from scipy.optimize import minimize_scalar
+        from scipy.special import log_softmax
+
+        z, y = np.asarray(logits, dtype=float), np.asarray(label, dtype=int)
+        rows = np.bincount(y, minlength=z.shape[1])
+        if (rows > 0).sum() < 2:
+            raise UserError("labels of one class cannot calibrate", where="calibration", mend="give two classes")
+        sure = (rows[y] + 1) / (rows[y] + 2)
+        target = np.repeat(((1 - sure) / (z.shape[1] - 1))[:, None], z.shape[1], 1)
+        target[np.arange(len(y)), y] = sure
+
+        def loss(log_temperature: float) -> float:
+            return float(-(target * log_softmax(z / np.exp(log_temperature), axis=1)).sum(1).mean())
+
+        edge = float(np.log(20))
+        return cls(float(np.exp(minimize_scalar(loss, bounds=(-edge, edge), method="bounded").x)))
