@@ -14,7 +14,7 @@ from core.statistics import mean_interval
 from healthcare.baselines import raw_pixels
 from healthcare.evaluation import Guesses, interval, on_rows
 from healthcare.metrics import OperatingPoint, ece
-from healthcare.pneumonia_bench import NAMES, Bed
+from healthcare.pneumonia_bench import METHOD, NAMES, Bed
 from healthcare.probe import fit_probe
 
 FRACTION = 0.1  # of the labels
@@ -88,16 +88,16 @@ def similar(bed: Bed, seed: int) -> list[Row]:
     label, patient = images.label, images.patient[test]
     found = {
         name: neighbours_alike(x[train], label[train], x[test], label[test])
-        for name, x in (("simclr", bed.encoder(seed, images).transform(images)), ("raw pixels", raw_pixels(images)))
+        for name, x in ((METHOD, bed.encoder(seed, images).transform(images)), ("raw pixels", raw_pixels(images)))
     }
     metric, note = f"precision@{NEIGHBOURS}", "by cosine, each feature standardised on the training images"
-    roles = {"simclr": "ours", "raw pixels": "floor"}
+    roles = {METHOD: "ours", "raw pixels": "floor"}
     made = [
         row(bed.data, name, roles[name], metric, mean_interval(hits, patient, draws=bed.config.resamples), note=note)
         for name, hits in found.items()
     ]
-    more = mean_interval(found["simclr"] - found["raw pixels"], patient, draws=bed.config.resamples)
-    return [*made, row(bed.data, "simclr, minus raw pixels", "ours", f"gain {metric}", more, goal=0.0, note=note)]
+    more = mean_interval(found[METHOD] - found["raw pixels"], patient, draws=bed.config.resamples)
+    return [*made, row(bed.data, f"{METHOD}, minus raw pixels", "ours", f"gain {metric}", more, goal=0.0, note=note)]
 
 
 def neighbours_alike(
