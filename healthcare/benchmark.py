@@ -21,7 +21,8 @@ from core.cli import say
 from core.errors import UserError
 from healthcare import methods_bench
 from healthcare.data import read
-from healthcare.estimators import ImageClassifier, ImageEncoder
+from healthcare.classifier import ImageClassifier
+from healthcare.estimators import ImageEncoder
 from healthcare.evaluation import (
     FLOORS,
     MAIN,

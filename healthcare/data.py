@@ -63,6 +63,7 @@ class Images:
         quarantine: images set aside, each with its reason.
         audit: leaks found.
         notes: what reading decided by itself, one sentence each.
+        findings: (N, L) 1, 0 or −1 (unknown) of each of the L `classes`, where an image may have several; `label` is −1 then.
     """
 
     pixels: NDArray[np.float32]
@@ -75,19 +76,21 @@ class Images:
     quarantine: Quarantine
     audit: Audit
     notes: tuple[str, ...] = ()
+    findings: NDArray[np.int8] | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def rows(self, split: str, labelled: bool = False) -> NDArray[np.int64]:
         """Row numbers of one split; with `labelled`, only of images that carry a label."""
-        return np.flatnonzero((self.split == split) & ((self.label >= 0) | (not labelled)))
+        known = self.label >= 0 if self.findings is None else (self.findings >= 0).any(1)
+        return np.flatnonzero((self.split == split) & (known | (not labelled)))
 
     def select(self, rows: NDArray) -> Images:
         """The same with only these rows."""
         return replace(
             self, pixels=self.pixels[rows], label=self.label[rows], split=self.split[rows], patient=self.patient[rows],
-            where=self.where[rows],
+            where=self.where[rows], findings=None if self.findings is None else self.findings[rows],
         )  # fmt: skip
 
     def counts(self) -> dict[str, dict[str, int]]:
