@@ -7,13 +7,15 @@ NaN, colour frames and MONOCHROME1 on in silence; sizes are checked from the hea
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from core.errors import UserError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm")
 # PIL picks a decoder by content, not by name: without this list a PostScript file called x.png would start Ghostscript
@@ -33,10 +35,53 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes above which a file is not decoded: pixels (width × height) and bytes on disk."""
+    """Sizes above which a file is not decoded: pixels of a picture, voxels of a volume, bytes on disk."""
 
     pixels: int = 64_000_000
     bytes: int = 512_000_000
+    voxels: int = 400_000_000
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files become arrays; saved with a run, so that new data is read the same way.
+
+    Attributes:
+        size: side of the square or cube that every image or volume is resized to, in pixels; proportions and spacing are not kept.
+        limits: sizes above which a file is set aside undecoded.
+        dims: 2 for images, 3 for volumes; None: what the data holds, and what differs from most of it is set aside.
+        slices: which slices of a volume are the images where `dims` is 2.
+        split_seed: of the division of patients into train, val and test, where the data names no split.
+    """
+
+    size: int = 28
+    limits: Limits = field(default_factory=Limits)
+    dims: Literal[2, 3] | None = None
+    slices: Literal["middle", "all"] = "middle"
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 4096:
+            raise UserError(f"size {self.size} is not 8 to 4096 pixels", where="size", mend="use 8 or more")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What one record holds.
+
+    Attributes:
+        images: each (C, H, W), or, of a volume, (C, D, H, W), in [0, 1].
+        spacing: millimetres between slices (of volumes), rows and columns; empty where the file does not say.
+        patient: id in the header; never written anywhere.
+        study: as `patient`.
+        marks: what is remarkable about it, such as names burned into the pixels.
+    """
+
+    images: tuple[NDArray[np.float32], ...]
+    spacing: tuple[float, ...] = ()
+    patient: str | None = None
+    study: str | None = None
+    marks: tuple[str, ...] = ()
 
 
 def suffix(path: Path) -> str:
@@ -79,6 +124,21 @@ def read_image(path: Path, limits: Limits | None = None) -> NDArray[np.float32]:
         detail = " ".join(str(error).replace(str(path), "the file").split())[:120]
         raise Unreadable("unreadable", f"{type(error).__name__} {detail}".strip()) from error
     return unit(array)
+
+
+def contained(path: Path, root: Path, reading: Reading) -> Loaded:
+    """Read a file that lies in `root`, links followed: a manifest must not reach other people's files.
+
+    Raises:
+        Unreadable: it lies elsewhere; or see `read_image`.
+    """
+    try:
+        inside = path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or a zero byte in the name
+        raise Unreadable("unreadable", type(error).__name__) from error
+    if not inside:
+        raise Unreadable("outside the data folder")
+    return Loaded((read_image(path, reading.limits)[None],))
 
 
 def unit(array: NDArray) -> NDArray[np.float32]:
