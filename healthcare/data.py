@@ -16,7 +16,7 @@ from core.quarantine import Quarantine
 from healthcare.audit import Audit, across_splits, audit, fingerprints
 from healthcare.labels import UNSEEN, codes, findings_of
 from healthcare.listing import Record
-from healthcare.readers import Loaded, Reading, Unreadable, unit
+from healthcare.readers import Loaded, Reading, Unreadable, plain
 from healthcare.resizing import resized, sized, slices
 
 __all__ = ["KNOWN", "Images", "Reading", "plain", "read", "read_new", "resized", "scan"]
@@ -270,11 +270,6 @@ def _splits(given: list[str | None], groups: list[str]) -> tuple[NDArray[np.str_
         notes.append(f"no validation split: {int(moved.sum())} images of a tenth of the training patients serve as one")
         split = np.where(moved, "val", split)
     return split, tuple(notes)
-
-
-def plain(array: NDArray) -> NDArray[np.float32]:
-    """`unit` for an image held in memory: (H, W) or (H, W, 3)."""
-    return unit(np.asarray(array))
 
 
 def _one_kind(
