@@ -19,8 +19,8 @@ if getattr(core, "DISTRIBUTION", None) != "tacit":
     raise ImportError(_line)
 
 if TYPE_CHECKING:
-    from healthcare.data import Images, Reading, read
     from healthcare.classifier import ImageClassifier
+    from healthcare.data import Images, Reading, read
     from healthcare.estimators import ImageEncoder
     from healthcare.evaluation import EvaluationConfig, evaluate
     from healthcare.presets import Recipe, simclr

@@ -104,9 +104,20 @@ class ImageClassifier(ClassifierMixin, ImageEncoder):
         """A classifier, still to be fitted, that uses a fitted encoder as it is."""
         encoder._check_fitted()
         classifier = cls(encoder.recipe, tune, views, seed)
-        for name in ("recipe_", "channels_", "encoder_", "history_", "views_", "facts_"):
+        for name in ("recipe_", "channels_", "dims_", "encoder_", "history_", "views_", "facts_"):
             setattr(classifier, name, getattr(encoder, name))
         classifier.given_ = True
+        return classifier
+
+    @classmethod
+    def made(
+        cls, encoder: ImageEncoder, classes: tuple[str, ...], linear: Linear, decision: Decision | None = None
+    ) -> Self:
+        """A fitted classifier from a regression on the encoder's features; uncalibrated without a decision."""
+        classifier = cls.on_top_of(encoder)
+        classifier.classes_, classifier.heads_ = np.array(classes), Heads.of(linear, [])
+        classifier.decision_ = decision or Decision(several=linear.several)
+        classifier.prior_, classifier.labels_, classifier.tuned_ = (1 / len(classes),) * len(classes), 0, False
         return classifier
 
     def fit(
@@ -131,7 +142,9 @@ class ImageClassifier(ClassifierMixin, ImageEncoder):
         self.classes_ = np.array(data.classes)
         self.labels_, self.tuned_, several = len(data.target), self.tune, data.target.ndim == 2
         asked = yes(data.target, len(data.classes)) if several else data.target[:, None] == np.arange(len(data.classes))
-        self.prior_ = tuple(float((column == 1).sum() / max(1, (column >= 0).sum())) for column in asked.astype(np.int8).T)
+        self.prior_ = tuple(
+            float((column == 1).sum() / max(1, (column >= 0).sum())) for column in asked.astype(np.int8).T
+        )
         if self.tune:
             self._fine_tune(data, supervised or SupervisedConfig(device=self.recipe_.train.device))
         else:
@@ -235,7 +248,9 @@ class ImageClassifier(ClassifierMixin, ImageEncoder):
             return (probability > 0.5).astype(np.int64)
         return self.classes_[probability.argmax(1)]
 
-    def called(self, probability: NDArray[np.float64], goal: str = f"specificity={SPECIFICITY:.2f}") -> dict[str, NDArray[np.bool_]]:
+    def called(
+        self, probability: NDArray[np.float64], goal: str = f"specificity={SPECIFICITY:.2f}"
+    ) -> dict[str, NDArray[np.bool_]]:
         """By question (the second of two classes, each of more, each finding): which calibrated probabilities (N,) exceed the point.
 
         Empty where no point was chosen: without held-out labels.
@@ -250,10 +265,6 @@ class ImageClassifier(ClassifierMixin, ImageEncoder):
             for column, (name, point) in enumerate(points.items())
             if point is not None
         }
-
-    def logits_of(self, batch: dict[str, Tensor]) -> Tensor:
-        """(B, K), with gradients: for saliency."""
-        return self.heads_(self.encoder_.embed(batch))
 
     def describe(self) -> dict[str, Any]:
         self._check_classifier()

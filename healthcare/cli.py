@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 from core.cli import main as run_commands
 from core.cli import say
@@ -79,8 +77,8 @@ class Pretrain:
     Attributes:
         data: npz, manifest csv, folder of images, or a known name (pneumoniamnist, dsb2018_nuclei_256).
         out: the run folder; an interrupted run of the same settings goes on where it stopped.
-        method: views agree: simclr moco byol simsiam barlow vicreg swav dino deepcluster; hidden patches: mae data2vec; damage is
-            repaired: restore denoise vae; puzzles: rotation jigsaw.
+        method: views agree: simclr moco byol simsiam barlow vicreg swav dino deepcluster; images of one patient: micle; hidden
+            patches: mae data2vec; damage is repaired: restore denoise vae, colours too: colour; puzzles: rotation jigsaw position.
         minutes: wall time; or
         steps: optimizer steps. The recipe's own minutes where neither is given.
         seed: of initial weights, order and views.

@@ -60,7 +60,9 @@ class Facts:
         try:
             made = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UserError("the facts cannot be read", where=path, mend="give a toml file of item = \"text\" lines") from error
+            raise UserError(
+                "the facts cannot be read", where=path, mend='give a toml file of item = "text" lines'
+            ) from error
         known = [one.name for one in fields(cls)]
         for name, value in made.items():
             if name not in known or not isinstance(value, str) or len(value) > LONGEST:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.calibration import Temperature, reliability
+from core.calibration import reliability
 from core.evaluation import Section
 from core.report import COLOURS, figure, svg
 from core.selective import risk_coverage
@@ -86,7 +86,9 @@ def questions_section(drawn: Drawn) -> Section:
             rows.append((name, int((there == 1).sum()), int((there == 0).sum()), "one answer only", "–", "–"))
             continue
         pair, owner = np.stack([1 - p, p], 1), drawn.patient[known]
-        found = [bootstrap(metric, there, pair, owner, draws=drawn.samples) for metric in (auroc, average_precision, ece)]
+        found = [
+            bootstrap(metric, there, pair, owner, draws=drawn.samples) for metric in (auroc, average_precision, ece)
+        ]
         rows.append((name, int((there == 1).sum()), int((there == 0).sum()), *map(str, found)))
     kind = "Each finding" if drawn.several else "Each class against the others"
     return Section(
@@ -120,7 +122,9 @@ def precision_section(drawn: Drawn) -> Section:
     axes.set_xlabel("sensitivity (recall)")
     axes.set_ylabel("precision")
     axes.legend(frameon=False, fontsize=8)
-    return Section("Precision against sensitivity", f"{drawn.words}; at the prevalence of the test images.", svg=svg(drawing))
+    return Section(
+        "Precision against sensitivity", f"{drawn.words}; at the prevalence of the test images.", svg=svg(drawing)
+    )
 
 
 def confusion_section(drawn: Drawn) -> Section:
@@ -140,7 +144,10 @@ def calibration_section(drawn: Drawn) -> Section:
     decisions = drawn.points["pretrained"]
     before = [_heated(decision, score) for decision, score in zip(decisions, drawn.draws["pretrained"], strict=True)]
     rows: list[tuple[object, ...]] = []
-    for name, colour, draws in (("after temperature", COLOURS[0], drawn.draws["pretrained"]), ("before", COLOURS[1], before)):
+    for name, colour, draws in (
+        ("after temperature", COLOURS[0], drawn.draws["pretrained"]),
+        ("before", COLOURS[1], before),
+    ):
         there, p = _all_questions(drawn, draws)
         bins = reliability(there, p, 10)
         axes.plot([b.said for b in bins], [b.found for b in bins], "o-", color=colour, markersize=4, label=name)
@@ -185,7 +192,10 @@ def point_section(drawn: Drawn, metrics: Mapping[str, Mapping[str, Estimate]]) -
     share = float((asked == 1).sum() / max(1, (asked >= 0).sum())) if prevalence is None else prevalence
     rows = []
     for arm, decisions in drawn.points.items():
-        for goal in (*(f"specificity={s:.2f}" for s in SPECIFICITIES), *(f"sensitivity={s:.2f}" for s in SENSITIVITIES)):
+        for goal in (
+            *(f"specificity={s:.2f}" for s in SPECIFICITIES),
+            *(f"sensitivity={s:.2f}" for s in SENSITIVITIES),
+        ):
             pairs = list(zip(decisions, drawn.draws[arm], strict=True))
             found = np.array([d.reached(goal, drawn.label, s) for d, s in pairs])
             if not np.isfinite(found).any():

@@ -123,7 +123,10 @@ class Decision:
         if not found:
             return float("nan"), float("nan")
         each = np.array(found)
-        means = [float(column[np.isfinite(column)].mean()) if np.isfinite(column).any() else float("nan") for column in each.T]
+        means = [
+            float(column[np.isfinite(column)].mean()) if np.isfinite(column).any() else float("nan")
+            for column in each.T
+        ]
         return means[0], means[1]
 
     def json(self) -> dict[str, Any]:

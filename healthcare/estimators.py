@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from core.artifacts import load_run
 from core.batches import ArrayBatches
 from core.config import from_dict, to_dict
 from core.errors import UserError
@@ -20,6 +19,7 @@ from core.estimator import PretrainedEncoder
 from core.probes import embed
 from core.tokens import Batch
 from core.training import History
+from healthcare.batches import PatientBatches
 from healthcare.clinical_card import Facts
 from healthcare.data import Images, plain, resized
 from healthcare.encoders import build_encoder
@@ -28,7 +28,8 @@ from healthcare.presets import PRESETS, Recipe, batch_for, simclr
 from healthcare.readers import Unreadable
 from healthcare.views import MILD, augment, fixed_views
 
-CHUNK = 512  # images that are embedded at once
+CHUNK = 512  # images that are embedded at once, fewer where they are large
+VALUES = 1 << 24  # pixels of them
 
 
 def pixels_of(images: Images | NDArray, size: int) -> NDArray[np.float32]:
@@ -92,17 +93,30 @@ class ImageEncoder(PretrainedEncoder):
         if isinstance(X, Images):
             X = X.select(X.rows("train"))
         pixels = pixels_of(X, recipe.reading.size)
-        channels, size = int(pixels.shape[1]), recipe.reading.size
-        batches = ArrayBatches({"image": pixels}, batch_for(recipe, len(pixels)), recipe.train.seed)
+        channels, size, dims = int(pixels.shape[1]), recipe.reading.size, pixels.ndim - 2
+        batches = self._batches(X, pixels, recipe)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.train.seed)
-            method, pretext = build(recipe.objective, recipe.pretext, recipe.encoder, channels, size, len(pixels))
+            method, pretext = build(recipe.objective, recipe.pretext, recipe.encoder, channels, size, len(pixels), dims)
             self.pretrain(method, batches, pretext, recipe.train, out, note)
-        self.recipe_, self.channels_ = recipe, channels
+        self.recipe_, self.channels_, self.dims_ = recipe, channels, dims
         self.heads_ = None  # of the pretext: nothing in this domain asks for it again
         images = recipe.train.accumulate * min(batches.batch_size, len(pixels))  # a step
-        self.views_ = round(recipe.pretext.passes * images * self.history_.steps)
+        self.views_ = round(recipe.pretext.passes(dims) * images * self.history_.steps)
         return self
+
+    @staticmethod
+    def _batches(X: Images | NDArray, pixels: NDArray[np.float32], recipe: Recipe) -> ArrayBatches:
+        """Batches of the pixels, with partners of the same patient where the recipe asks for them."""
+        size, seed = batch_for(recipe, len(pixels)), recipe.train.seed
+        if not getattr(recipe.pretext, "same_patient", False):
+            return ArrayBatches({"image": pixels}, size, seed)
+        if not isinstance(X, Images) or not X.named_patients:
+            raise UserError(
+                "the images name no patients", where="pretext.same_patient",
+                mend="give a column patient_id, or train with same_patient=false",
+            )  # fmt: skip
+        return PatientBatches({"image": pixels, "patient": X.patient}, size, seed)
 
     def transform(self, X: Images | NDArray, *, views: int = 0) -> NDArray[np.float32]:
         """Features (N, D), averaged over the recipe's crops.
@@ -111,7 +125,7 @@ class ImageEncoder(PretrainedEncoder):
             views: so many mild views of each image, drawn with the recipe's seed, are averaged too (test-time augmentation).
 
         Raises:
-            UserError: not fitted, or images of another number of channels.
+            UserError: not fitted, images of another number of channels, or volumes where it was trained on images.
         """
         each = self.each_view(X, views)
         return each.mean(0) if each.size else each.sum(0)
@@ -127,12 +141,17 @@ class ImageEncoder(PretrainedEncoder):
                 f"images of {pixels.shape[1]} channels, the encoder was trained on {self.channels_}", where="images",
                 mend="give grey images to a grey encoder, colour ones to a colour one",
             )  # fmt: skip
+        if pixels.ndim - 2 != self.dims_:
+            raise UserError(
+                f"data of {pixels.ndim - 2} dimensions, the encoder was trained on {self.dims_}", where="images",
+                mend="give images to an encoder of images, volumes to one of volumes",
+            )  # fmt: skip
         if not len(pixels):
             return np.empty((1, 0, self.encoder_.dim), np.float32)
-        parts = []
+        parts, size = [], min(CHUNK, max(1, VALUES // pixels[0].size))
         generator = torch.Generator().manual_seed(self.recipe_.train.seed)
-        for start in range(0, len(pixels), CHUNK):
-            chunk = torch.from_numpy(pixels[start : start + CHUNK])
+        for start in range(0, len(pixels), size):
+            chunk = torch.from_numpy(pixels[start : start + size])
             seen = fixed_views(chunk, self.recipe_.crop)
             seen += [augment(chunk, MILD, generator) for _ in range(views)]
             features = embed(self.encoder_, iter([{"image": view} for view in seen]), self.recipe_.train.device)
@@ -152,9 +171,8 @@ class ImageEncoder(PretrainedEncoder):
         return nearest(self.transform(X), self.transform(among), k)
 
     def example(self) -> Batch:
-        """Two black images."""
-        size = self.recipe_.reading.size
-        return {"image": torch.zeros(2, self.channels_, size, size)}
+        """Two black images, or volumes."""
+        return {"image": torch.zeros(2, self.channels_, *[self.recipe_.reading.size] * self.dims_)}
 
     def on(self, device: str) -> Self:
         """The same estimator, computing on another device."""
@@ -165,7 +183,7 @@ class ImageEncoder(PretrainedEncoder):
     def describe(self) -> dict[str, Any]:
         history = getattr(self, "history_", History())
         return {
-            "kind": "encoder", "recipe": to_dict(self.recipe_), "channels": self.channels_,
+            "kind": "encoder", "recipe": to_dict(self.recipe_), "channels": self.channels_, "dims": self.dims_,
             "trained": {"steps": history.steps, "seconds": round(history.seconds, 1), "views": self.views_},
             "facts": to_dict(self.facts_),
         }  # fmt: skip
@@ -184,7 +202,8 @@ class ImageEncoder(PretrainedEncoder):
 
     def _set_up(self, config: dict[str, Any]) -> None:
         self.recipe_, self.channels_ = from_dict(Recipe, config["recipe"]), int(config["channels"])
-        self.encoder_ = build_encoder(self.recipe_.encoder, self.channels_, self.recipe_.reading.size)
+        self.dims_ = int(config.get("dims", 2))  # runs of before there were volumes do not say
+        self.encoder_ = build_encoder(self.recipe_.encoder, self.channels_, self.recipe_.reading.size, self.dims_)
         self.history_ = History(config["trained"]["steps"], config["trained"]["seconds"])
         self.views_ = int(config["trained"]["views"])
         self.facts_ = from_dict(Facts, config.get("facts", {}))  # runs before 0.2 hold none

@@ -20,8 +20,8 @@ from healthcare.guesses import FLOORS, MAIN, OURS, EvaluationConfig, Guesses, Sc
 from healthcare.metrics import (
     SENSITIVITY,
     accuracy,
-    auroc,
     aurc,
+    auroc,
     average_precision,
     brier,
     calibration_slope,
@@ -120,7 +120,9 @@ def figures(
         SCREENING_THERE: ("sensitivity=0.95", 0),
     }  # fmt: skip
     for name, (goal, which) in asked.items():
-        found = interval(guesses, [_at(point, goal, which, score) for point, score in pairs], samples) if pairs else None
+        found = (
+            interval(guesses, [_at(point, goal, which, score) for point, score in pairs], samples) if pairs else None
+        )
         if found is not None and np.isfinite(found.value):
             table[name] = found
             if prevalence is not None and which == 1:

@@ -172,7 +172,9 @@ class _Arm:
             if self.name == "random_init":
                 self.made[number] = self.encoder.untrained(number).transform(self.images)
             else:
-                self.made[number] = self.encoder.transform(self.images) if self.name == "pretrained" else raw_pixels(self.images)
+                self.made[number] = (
+                    self.encoder.transform(self.images) if self.name == "pretrained" else raw_pixels(self.images)
+                )
         return self.made[number]
 
     def _network(self, draw: Draw) -> tuple[Score, Score, NDArray]:
@@ -180,7 +182,9 @@ class _Arm:
         fresh = partial(_network, self.encoder, self.name == "fine_tuned")
         some, target = pixels[draw.rows], self.target[draw.rows]
         if place not in rates:  # chosen once, on the labels of the first draw
-            rates[place] = choose_rate(fresh, self.classes, some, target, self.images.patient[draw.rows], self.supervised)
+            rates[place] = choose_rate(
+                fresh, self.classes, some, target, self.images.patient[draw.rows], self.supervised
+            )
         method = fit_classifier(fresh, self.classes, some, target, self.supervised, rates[place], draw.seed)
         both = np.concatenate([draw.test, draw.held])
         said = probabilities(method, pixels[both], self.encoder.recipe_.crop, self.supervised.device)

@@ -76,7 +76,9 @@ def fit_linear(
             chosen.append(0.0)
             continue
         cost = costs[column] if costs and costs[column] else None
-        model = _fitted(x[known], answers[known].astype(np.int64), None if groups is None else groups[known], seed, cost)
+        model = _fitted(
+            x[known], answers[known].astype(np.int64), None if groups is None else groups[known], seed, cost
+        )
         weight, bias = _rows(model)
         weights.append(weight)
         biases.append(bias)

@@ -29,7 +29,9 @@ def nearest(
         UserError: fewer than k images to choose from.
     """
     if not 1 <= k <= len(among):
-        raise UserError(f"{k} similar cases among {len(among)} images", where="k", mend="ask for fewer, or give more images")
+        raise UserError(
+            f"{k} similar cases among {len(among)} images", where="k", mend="ask for fewer, or give more images"
+        )
     mean, scale = among.mean(0, dtype=np.float64), among.std(0, dtype=np.float64)
     scale[scale < 1e-9] = 1.0
     a, b = (_unit((x - mean) / scale) for x in (query, among))

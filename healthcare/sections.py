@@ -1,5 +1,5 @@
 """The parts of the report that are special to diagnosis: who was read, what leaked, and every drawing of healthcare.curves and
-healthcare.pictures."""
+healthcare.gallery."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from core.evaluation import Section
 from core.statistics import Estimate
-from healthcare import curves, pictures
+from healthcare import curves, gallery
 from healthcare.clinical_card import WARNING
 from healthcare.data import Images
 from healthcare.findings import Answers, target_of
@@ -35,9 +35,9 @@ def sections(
     if any(points and points[0].points for points in drawn.points.values()):
         found.append(curves.point_section(drawn, metrics))
     test = images.select(images.rows("test", labelled=True))
-    found.append(pictures.map_section(encoder, test))
-    found.append(pictures.saliency_section(encoder, images, config))
-    found.append(pictures.errors_section(test, drawn.draws["pretrained"][0], config.gallery))
+    found.append(gallery.map_section(encoder, test))
+    found.append(gallery.saliency_section(encoder, images, config))
+    found.append(gallery.errors_section(test, drawn.draws["pretrained"][0], config.gallery))
     return found
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 from core.errors import UserError
 from core.files import whole
 from core.quarantine import csv_safe
-from healthcare.data import Images
 from healthcare.classifier import ImageClassifier, Prevalence
+from healthcare.data import Images
 from healthcare.estimators import ImageEncoder
 from healthcare.findings import names
 

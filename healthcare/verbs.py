@@ -74,9 +74,9 @@ class Finetune:
     device: str = "cpu"
 
     def run(self) -> None:
-        from healthcare.data import read
         from healthcare.classifier import ImageClassifier
         from healthcare.clinical_card import Facts
+        from healthcare.data import read
         from healthcare.estimators import ImageEncoder
 
         encoder = ImageEncoder.load(self.run_).on(self.device)
@@ -112,8 +112,8 @@ class Predict:
     device: str = "cpu"
 
     def run(self) -> None:
-        from healthcare.data import read_new
         from healthcare.classifier import ImageClassifier
+        from healthcare.data import read_new
         from healthcare.tables import predictions, written
 
         prevalence = None if self.prevalence is None else _prevalence(self.prevalence)
@@ -124,7 +124,9 @@ class Predict:
         print(f"{len(images)} images: {written(table, self.out)}")
         print(f"low, high: {classifier.interval_means()}")
         if prevalence == "estimate":
-            print("probabilities: at the prevalence estimated from these images; right only if each class looks as in training")
+            print(
+                "probabilities: at the prevalence estimated from these images; right only if each class looks as in training"
+            )
         if any(name.startswith("abstain") for name in table):
             silent = table.filter(like="abstain").to_numpy()
             print(f"abstains: {silent.mean():.1%} of the answers, {1 - (self.coverage or 1):.0%} of held-out ones")
@@ -191,7 +193,9 @@ class Similar:
         images = read_new(self.data, encoder.recipe_.reading)
         archive = read(self.among, encoder.recipe_.reading)
         table = similar_cases(encoder, images, archive, self.k)
-        print(f"{self.k} similar cases of each of {len(images)} images among {len(archive)}: {written(table, self.out)}")
+        print(
+            f"{self.k} similar cases of each of {len(images)} images among {len(archive)}: {written(table, self.out)}"
+        )
         for name, found in (("new", images), ("archive", archive)):
             if len(found.quarantine):
                 place = found.quarantine.write(self.out.with_name(f"quarantine-{name}.csv"))
@@ -244,4 +248,6 @@ def _prevalence(text: str) -> Literal["estimate"] | float:
     try:
         return float(text)
     except ValueError:
-        raise UserError(f"prevalence '{text}'", where="prevalence", mend="give a number from 0 to 1, or estimate") from None
+        raise UserError(
+            f"prevalence '{text}'", where="prevalence", mend="give a number from 0 to 1, or estimate"
+        ) from None
