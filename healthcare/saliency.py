@@ -1,6 +1,6 @@
 """Where a classifier looks: one map an image, and two checks of whether the map can be believed.
 
-Grad-CAM (Selvaraju et al. 2017, MONAI's) for convolutional networks; for transformers relevance through attention (Chefer et al.
+Grad-CAM (Selvaraju et al. 2017) for convolutional networks; for transformers relevance through attention (Chefer et al.
 2021). A map that looks the same for weights drawn anew shows the image, not what was learned (Adebayo et al. 2018); a map that marks what
 the answer rests on must cost more probability when deleted than as much of the image deleted at random.
 """
@@ -18,24 +18,33 @@ from torch import Tensor, nn
 from core.encoders import ConvNet, Encoder, TokenEncoder, Transformer
 from core.encoders.encoder import pool_tokens
 from core.errors import UserError
+from core.tokens import Tokens
 from healthcare.classifier import Heads, ImageClassifier
 from healthcare.estimators import ImageEncoder
 
 SIDE = 7  # a map of fewer places a side is too coarse to point at anything
+ANEW = 3  # networks drawn anew that a map is compared with
 DELETED = 0.2  # share of an image that the deletion check takes out
 MODES = {4: "bilinear", 5: "trilinear"}
 BLOCK = 64  # images explained at once
 
 
 class Network(nn.Module):
-    """Encoder and linear layer as one module over images (B, C, …)."""
+    """Encoder and linear layer as one module over images (B, C, …).
 
-    def __init__(self, encoder: Encoder, heads: Heads) -> None:
+    What speaks for a class is what raises its logit beyond the others': of classes that exclude each other the logits are centred.
+    """
+
+    def __init__(self, encoder: Encoder, heads: Heads, several: bool) -> None:
         super().__init__()
-        self.encoder, self.heads = encoder, heads
+        self.encoder, self.heads, self.several = encoder, heads, several
+
+    def answers(self, features: Tensor) -> Tensor:
+        logits = self.heads(features)
+        return logits if self.several else logits - logits.mean(1, keepdim=True)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.heads(self.encoder.embed({"image": image}))
+        return self.answers(self.encoder.embed({"image": image}))
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,8 @@ class Checked:
 
 def saliency(network: Network, pixels: NDArray[np.float32], column: NDArray[np.int64]) -> NDArray[np.float32]:
     """Maps (N, …), as large as the images (N, C, …), of what speaks for class or finding `column` (N,); each from 0 to 1.
+
+    Nothing is cut off below, as Grad-CAM does at 0: the least of a map is what speaks most against.
 
     Raises:
         UserError: an encoder that is neither convolutional nor a transformer.
@@ -93,24 +104,19 @@ def check(
     Args:
         column: (M,) what is explained; None: the most probable class or finding of each image.
     """
-    network = Network(classifier.encoder_, classifier.heads_)
+    network = Network(classifier.encoder_, classifier.heads_, classifier.decision_.several)
     said = _said(classifier, network, pixels)
     asked = said.argmax(1) if column is None else column
     every = np.arange(len(pixels))
     maps = saliency(network, pixels, asked)
     generator = np.random.default_rng(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        heads = Heads(*classifier.heads_.weight.shape, 0)
-        heads.weight.normal_().mul_(classifier.heads_.weight.std())
-        other = (
-            ImageEncoder.build(classifier_config(classifier))
-            .encoder_.to(next(network.encoder.parameters()).device)
-            .eval()
-        )
-    correlations = [
-        _rank_correlation(maps, saliency(Network(body, heads), pixels, asked)) for body in (classifier.encoder_, other)
-    ]
+    alike = np.array(
+        [
+            [_rank_correlation(maps, saliency(o, pixels, asked)) for o in _anew(classifier, seed + k)]
+            for k in range(ANEW)
+        ]
+    )  # (draws, 2, M)
+    correlations = alike.mean(0)
     kept = said[every, asked]
     drop = kept - _said(classifier, network, _deleted(pixels, maps))[every, asked]
     random = [
@@ -120,9 +126,15 @@ def check(
     return Checked(maps, asked, kept, *correlations, drop, np.mean(random, axis=0))
 
 
-def classifier_config(classifier: ImageClassifier) -> dict:
-    """What builds an encoder of the same shape."""
-    return ImageEncoder.describe(classifier)
+def _anew(classifier: ImageClassifier, seed: int) -> list[Network]:
+    """The network with a linear layer of weights drawn anew, and with all weights drawn anew."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        heads = Heads(*classifier.heads_.weight.shape, 0)
+        heads.weight.normal_().mul_(classifier.heads_.weight.std())
+        whole = ImageEncoder.build(ImageEncoder.describe(classifier)).encoder_
+    whole.to(next(classifier.encoder_.parameters()).device).eval()
+    return [Network(body, heads, classifier.decision_.several) for body in (classifier.encoder_, whole)]
 
 
 @torch.no_grad()
@@ -137,14 +149,18 @@ def _said(classifier: ImageClassifier, network: Network, pixels: NDArray[np.floa
 
 
 def _grad_cam(network: Network, image: Tensor, column: int) -> Tensor:
-    from monai.visualize import GradCAM
-
-    with torch.no_grad():
-        sides = [min(stage.shape[2:]) for stage in network.encoder.layers({"image": image[:1]})]
-    fine = [place for place, side in enumerate(sides) if side >= SIDE]
-    layer = fine[-1] if fine else int(np.argmax(sides))
-    cam = GradCAM(network, f"encoder.stages.{layer}", postprocessing=lambda x: x)
-    return cam(image, class_idx=column)[:, 0]
+    """The stage's maps weighted by the mean gradient of the answer, on the last stage that is not too coarse; not cut off at 0."""
+    encoder = network.encoder
+    assert isinstance(encoder, ConvNet)
+    stages = encoder.layers({"image": image})
+    fine = [stage for stage in stages if min(stage.shape[2:]) >= SIDE]
+    stage = fine[-1] if fine else stages[0]
+    last = Tokens(stages[-1].flatten(2).transpose(1, 2))
+    answers = network.answers(pool_tokens(last, encoder.pool))
+    (gradient,) = torch.autograd.grad(answers[:, column].sum(), stage)
+    weight = gradient.mean(tuple(range(2, stage.dim())), keepdim=True)
+    found = (weight * stage.detach()).sum(1, keepdim=True)
+    return F.interpolate(found, size=image.shape[2:], mode=MODES[image.dim()], align_corners=False)[:, 0]
 
 
 def _relevance(network: Network, image: Tensor, column: int) -> Tensor:
@@ -153,7 +169,7 @@ def _relevance(network: Network, image: Tensor, column: int) -> Tensor:
     assert isinstance(encoder, TokenEncoder) and isinstance(encoder.trunk, Transformer)
     tokens = encoder.stem({"image": image})
     states, weights = encoder.trunk.watched(tokens)
-    logits = network.heads(pool_tokens(states, encoder.pool))
+    logits = network.answers(pool_tokens(states, encoder.pool))
     gradients = torch.autograd.grad(logits[:, column].sum(), weights)
     places = weights[0].shape[-1]
     total = torch.eye(places, device=image.device).expand(len(image), -1, -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -226,6 +226,8 @@ class Explain:
     question: str | None = None
     seed: int = 0
     device: str = "cpu"
+
+    writes_folder: ClassVar[bool] = True
 
     def run(self) -> None:
         from healthcare.classifier import ImageClassifier
