@@ -19,13 +19,14 @@ if getattr(core, "DISTRIBUTION", None) != "tacit":
     raise ImportError(_line)
 
 if TYPE_CHECKING:
+    from healthcare.classifier import ImageClassifier
     from healthcare.data import Images, Reading, read
-    from healthcare.estimators import ImageClassifier, ImageEncoder
+    from healthcare.estimators import ImageEncoder
     from healthcare.evaluation import EvaluationConfig, evaluate
     from healthcare.presets import Recipe, simclr
 
 _HOME = {
-    "Images": "data", "Reading": "data", "read": "data", "ImageClassifier": "estimators", "ImageEncoder": "estimators",
+    "Images": "data", "Reading": "data", "read": "data", "ImageClassifier": "classifier", "ImageEncoder": "estimators",
     "EvaluationConfig": "evaluation", "evaluate": "evaluation", "Recipe": "presets", "simclr": "presets",
 }  # fmt: skip
 __all__ = [

@@ -18,8 +18,9 @@ from core.bench import Bench, Row
 from core.cli import say
 from core.errors import UserError
 from healthcare import methods_bench, pneumonia_bench, pneumonia_uses
+from healthcare.classifier import ImageClassifier
 from healthcare.data import read
-from healthcare.estimators import ImageClassifier, ImageEncoder
+from healthcare.estimators import ImageEncoder
 from healthcare.evaluation import EvaluationConfig, guess
 from healthcare.metrics import auroc
 from healthcare.pneumonia_bench import DATA, STEPS, Bed

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 from core.cli import main as run_commands
 from core.cli import say
 from core.verbs import export_of
+from healthcare.verbs import Embed, Evaluate, Explain, Finetune, Predict, Similar
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,8 @@ class Pretrain:
     Attributes:
         data: npz, manifest csv, folder of images, or a known name (pneumoniamnist, dsb2018_nuclei_256).
         out: the run folder; an interrupted run of the same settings goes on where it stopped.
-        method: views agree: simclr moco byol simsiam barlow vicreg swav dino deepcluster; hidden patches: mae data2vec; damage is
-            repaired: restore denoise vae; puzzles: rotation jigsaw.
+        method: views agree: simclr moco byol simsiam barlow vicreg swav dino deepcluster; images of one patient: micle; hidden
+            patches: mae data2vec; damage is repaired: restore denoise vae, colours too: colour; puzzles: rotation jigsaw position.
         minutes: wall time; or
         steps: optimizer steps. The recipe's own minutes where neither is given.
         seed: of initial weights, order and views.
@@ -111,129 +110,6 @@ class Pretrain:
         encoder = ImageEncoder(recipe).fit(images, out=self.out, note=say)
         encoder.save(self.out)
         print(f"run: {self.out}")
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """What a run is worth with 1, 10 and 100 % of the labels, beside the floors; writes evaluation.json and report.html.
-
-    Attributes:
-        run_: the run folder.
-        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist, dsb2018_nuclei_256).
-        out: folder for the report.
-        draws: label draws a fraction.
-        device: cpu, cuda, cuda:1, …
-    """
-
-    run_: Annotated[Path, tyro.conf.arg(name="run")]
-    data: str
-    out: Path
-    draws: int = 3
-    device: str = "cpu"
-
-    def run(self) -> None:
-        from dataclasses import replace
-
-        from healthcare.data import read
-        from healthcare.estimators import ImageEncoder
-        from healthcare.evaluation import EvaluationConfig, evaluate
-
-        encoder = ImageEncoder.load(self.run_).on(self.device)
-        images = read(self.data, encoder.recipe_.reading)
-        config = EvaluationConfig(draws=self.draws)
-        config = replace(config, supervised=replace(config.supervised, device=self.device))
-        evaluation = evaluate(encoder, images, config, say)
-        path = evaluation.write(self.out)
-        for name, estimate in evaluation.metrics.items():
-            print(f"{name}: {estimate}")
-        for name, found in evaluation.answers.items():
-            print(f"{name}: {found.verdict}, {found.estimate}: {found.detail}")
-        print(f"report: {path}")
-
-
-@dataclass(frozen=True)
-class Finetune:
-    """Make a classifier from a run and the labels of the training images; writes another run folder.
-
-    Attributes:
-        run_: the run folder.
-        data: labelled images; the threshold is chosen on their validation split.
-        out: folder of the classifier.
-        device: cpu, cuda, cuda:1, …
-    """
-
-    run_: Annotated[Path, tyro.conf.arg(name="run")]
-    data: str
-    out: Path
-    device: str = "cpu"
-
-    def run(self) -> None:
-        from healthcare.data import read
-        from healthcare.estimators import ImageClassifier, ImageEncoder
-
-        encoder = ImageEncoder.load(self.run_).on(self.device)
-        images = read(self.data, encoder.recipe_.reading)
-        classifier = ImageClassifier.on_top_of(encoder).fit(images)
-        classifier.save(self.out)
-        print(f"classifier of {', '.join(map(str, classifier.classes_))}: {self.out}")
-
-
-@dataclass(frozen=True)
-class Predict:
-    """Class probabilities of new images, as a csv for the data's owner; unusable images are listed beside it.
-
-    Attributes:
-        run_: folder of a classifier, from finetune.
-        data: images; labels and splits, where given, are not used.
-        out: csv file.
-        device: cpu, cuda, cuda:1, …
-    """
-
-    run_: Annotated[Path, tyro.conf.arg(name="run")]
-    data: str
-    out: Path = Path("predictions.csv")
-    device: str = "cpu"
-
-    def run(self) -> None:
-        from healthcare.data import read_new
-        from healthcare.estimators import ImageClassifier
-        from healthcare.tables import predictions, written
-
-        classifier = ImageClassifier.load(self.run_).on(self.device)
-        images = read_new(self.data, classifier.recipe_.reading)
-        print(f"{len(images)} images: {written(predictions(classifier, images), self.out)}")
-        if len(images.quarantine):
-            place = images.quarantine.write(self.out.with_name("quarantine.csv"))
-            print(f"{images.quarantine.summary()}; each with its reason: {place}")
-
-
-@dataclass(frozen=True)
-class Embed:
-    """Features of every image as parquet: `where`, then one column a feature.
-
-    Attributes:
-        run_: the run folder.
-        data: images; labels and splits, where given, are not used.
-        out: parquet file.
-        device: cpu, cuda, cuda:1, …
-    """
-
-    run_: Annotated[Path, tyro.conf.arg(name="run")]
-    data: str
-    out: Path = Path("embeddings.parquet")
-    device: str = "cpu"
-
-    def run(self) -> None:
-        from healthcare.data import read_new
-        from healthcare.estimators import ImageEncoder
-        from healthcare.tables import embeddings, written
-
-        encoder = ImageEncoder.load(self.run_).on(self.device)
-        images = read_new(self.data, encoder.recipe_.reading)
-        print(f"{len(images)} images: {written(embeddings(encoder, images), self.out)}")
-        if len(images.quarantine):
-            place = images.quarantine.write(self.out.with_name("quarantine.csv"))
-            print(f"{images.quarantine.summary()}; each with its reason: {place}")
 
 
 @dataclass(frozen=True)
@@ -271,6 +147,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line `tacit-healthcare`."""
     commands = {
         "synth": Synth, "check": Check, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune,
-        "predict": Predict, "embed": Embed, "export": export_of("healthcare.estimators:ImageEncoder"), "bench": BenchCommand,
+        "predict": Predict, "embed": Embed, "similar": Similar, "explain": Explain, "export": export_of("healthcare.estimators:ImageEncoder"), "bench": BenchCommand,
     }  # fmt: skip
     run_commands("healthcare", commands, "Self-supervised learning on medical images.", argv)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,12 @@ from core.datasets import Known, locate
 from core.errors import UserError
 from core.quarantine import Quarantine
 from healthcare.audit import Audit, across_splits, audit, fingerprints
-from healthcare.readers import Limits, Unreadable, unit
+from healthcare.labels import UNSEEN, codes, findings_of
+from healthcare.listing import Record
+from healthcare.readers import Loaded, Reading, Unreadable, plain
+from healthcare.resizing import resized, sized, slices
+
+__all__ = ["KNOWN", "Images", "Reading", "plain", "read", "read_new", "resized", "scan"]
 
 KNOWN = {
     "pneumoniamnist": Known(
@@ -36,33 +41,22 @@ LEAST_FOR_VAL = 30  # of fewer training patients none is set aside for validatio
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How files become arrays; saved with a run, so that new data is read the same way.
-
-    Attributes:
-        size: side of the square that every image is resized to, in pixels; the aspect ratio is not kept.
-        limits: sizes above which a file is set aside undecoded.
-    """
-
-    size: int = 28
-    limits: Limits = field(default_factory=Limits)
-
-
-@dataclass(frozen=True)
 class Images:
-    """N usable images and what was set aside.
+    """N usable images, or volumes, and what was set aside.
 
     Attributes:
-        pixels: (N, C, H, W) in [0, 1].
-        label: (N,) index into `classes`, −1 where there is none.
+        pixels: (N, C, H, W), or of volumes (N, C, D, H, W), in [0, 1]; all sides are equal.
+        label: (N,) index into `classes`, −1 where there is none; −1 everywhere where `findings` are given.
         split: (N,) "train", "val" or "test".
         patient: (N,) codes that replace the ids of the data; every image its own where the data names none.
-        classes: names of the labels, in order; of two, the second is the positive one.
+        classes: names of the labels, in order; of two, the second is the positive one. Of multi-label data, names of the findings.
         where: (N,) row number, or path relative to the data: for tables made for the data's owner, never for reports.
         named_patients: whether the data named patients.
         quarantine: images set aside, each with its reason.
         audit: leaks found.
         notes: what reading decided by itself, one sentence each.
+        findings: (N, L) of multi-label data, 1 there, 0 not there, −1 not known; None where each image has one class.
+        study: (N,) codes of the studies, −1 where the data names none.
     """
 
     pixels: NDArray[np.float32]
@@ -75,47 +69,52 @@ class Images:
     quarantine: Quarantine
     audit: Audit
     notes: tuple[str, ...] = ()
+    findings: NDArray[np.int8] | None = None
+    study: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Which images (N,) carry a label, or of multi-label data at least one known finding."""
+        return np.asarray(self.label >= 0 if self.findings is None else (self.findings >= 0).any(axis=1))
+
     def rows(self, split: str, labelled: bool = False) -> NDArray[np.int64]:
         """Row numbers of one split; with `labelled`, only of images that carry a label."""
-        return np.flatnonzero((self.split == split) & ((self.label >= 0) | (not labelled)))
+        return np.flatnonzero((self.split == split) & (self.labelled | (not labelled)))
 
     def select(self, rows: NDArray) -> Images:
         """The same with only these rows."""
         return replace(
             self, pixels=self.pixels[rows], label=self.label[rows], split=self.split[rows], patient=self.patient[rows],
-            where=self.where[rows],
+            where=self.where[rows], findings=None if self.findings is None else self.findings[rows],
+            study=None if self.study is None else self.study[rows],
         )  # fmt: skip
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Images per split and class."""
-        names = {**dict(enumerate(self.classes)), -1: "unlabelled"}
+        """Images per split and class; of multi-label data, per finding, and those with none."""
         table: dict[str, dict[str, int]] = {}
         for split in ("train", "val", "test"):
-            values, numbers = np.unique(self.label[self.split == split], return_counts=True)
+            rows = self.split == split
+            if self.findings is not None:
+                there = self.findings[rows] == 1
+                table[split] = dict(zip(self.classes, map(int, there.sum(axis=0)), strict=True))
+                table[split]["no finding"] = int((~there.any(axis=1)).sum())
+                continue
+            names = {**dict(enumerate(self.classes)), -1: "unlabelled"}
+            values, numbers = np.unique(self.label[rows], return_counts=True)
             table[split] = {names[int(v)]: int(n) for v, n in zip(values, numbers, strict=True)}
         return table
 
     def sha256(self) -> str:
         """Hash of pixels, labels and splits: a report names its data by this."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.pixels).tobytes())
+        digest = hashlib.sha256(np.ascontiguousarray(self.pixels).data)
         digest.update(self.label.tobytes())
+        if self.findings is not None:
+            digest.update(self.findings.tobytes())
         digest.update("".join(self.split.tolist()).encode())
         return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class Record:
-    """One image before it is read: where it is named, how to get its values, and what is said about it."""
-
-    where: str
-    load: Callable[[], NDArray[np.float32]]
-    label: str | None
-    split: str | None
-    patient: str | None
 
 
 def read(data: str | Path, reading: Reading | None = None) -> Images:
@@ -154,53 +153,107 @@ def read_new(data: str | Path, reading: Reading | None = None) -> Images:
     Raises:
         UserError: nothing there, wrong columns or keys, or nothing usable.
     """
-    reading = reading or Reading()
-    kept, pixels, named, quarantine = _load(data, reading)
-    if not kept:
-        raise UserError(f"no usable image; {quarantine.summary()}", where=data, mend="see `check`")
-    nothing = np.full(len(kept), -1, dtype=np.int64)
-    where = np.array([r.where for r in kept], dtype=object)
-    split = np.full(len(kept), "test", dtype="<U5")
-    return Images(pixels, nothing, split, np.arange(len(kept)), (), where, named, quarantine, Audit())
+    found = _load(data, reading or Reading())
+    if not found.records:
+        raise UserError(f"no usable image; {found.quarantine.summary()}", where=data, mend="see `check`")
+    rows = len(found.records)
+    where = np.array([r.where for r in found.records], dtype=object)
+    return Images(
+        found.pixels, np.full(rows, -1, dtype=np.int64), np.full(rows, "test", dtype="<U5"), np.arange(rows), (), where,
+        found.named, found.quarantine, Audit(),
+    )  # fmt: skip
 
 
 def scan(data: str | Path, reading: Reading | None = None) -> Images:
     """As `read`, but an empty or leaking data set is returned, with its audit, instead of raised."""
-    kept, pixels, named, quarantine = _load(data, reading or Reading())
+    found = _load(data, reading or Reading())
+    kept, pixels, named, quarantine = found.records, found.pixels, found.named, found.quarantine
     prints = fingerprints(pixels)
-    # without patients, the image itself is the group, so that two copies never part
-    groups = [str(r.patient) for r in kept] if named else _digests(pixels)
-    split, notes = _splits([r.split for r in kept], groups)
-    patient = np.unique(np.array(groups, dtype=str), return_inverse=True)[1].astype(np.int64)
-    classes, label = _labels(kept, split, quarantine)
+    split, notes = _splits([r.split for r in kept], found.groups)
+    findings = None if found.findings is None else findings_of(kept, found.findings)
+    if findings is None:
+        classes, label = codes(kept, split, quarantine)
+    else:
+        classes, label = found.findings or (), np.full(len(kept), -1, dtype=np.int64)
     gone = across_splits(prints, split)
     for row in np.flatnonzero(gone):
         quarantine.add(kept[row].where, "copy of an image of a later split", f"in {split[row]}")
+    patient = _codes(found.groups)
     where = np.array([r.where for r in kept], dtype=object)
-    found = audit(prints, split, label, patient if named else None)
-    images = Images(pixels, label, split, patient, classes, where, named, quarantine, found, notes)
-    return images.select(np.flatnonzero(~gone & (label > -2)))
+    said = label if findings is None else _rows_as_codes(findings)
+    images = Images(
+        pixels, label, split, patient, classes, where, named, quarantine,
+        audit(prints, split, said, patient if named else None), (*found.notes, *notes), findings,
+        _codes([r.study for r in kept]),
+    )  # fmt: skip
+    return images.select(np.flatnonzero(~gone & (label != UNSEEN)))
 
 
-def _load(data: str | Path, reading: Reading) -> tuple[list[Record], NDArray[np.float32], bool, Quarantine]:
-    """Records that could be read, their pixels (N, C, size, size), whether patients are named, and what was set aside."""
-    from healthcare.sources import records_of
+@dataclass(frozen=True)
+class Found:
+    """Records that could be read, one an image; their pixels (N, C, …), and what was said and set aside on the way.
 
-    if reading.size < 8:
-        raise UserError(f"size {reading.size} is below 8 pixels", where="size", mend="use 8 or more")
+    `groups` never part: a patient's images; without patients those of one record (the slices of a volume), and copies of it.
+    """
+
+    records: list[Record]
+    groups: list[str]
+    pixels: NDArray[np.float32]
+    named: bool
+    findings: tuple[str, ...] | None
+    quarantine: Quarantine
+    notes: tuple[str, ...]
+
+
+def _load(data: str | Path, reading: Reading) -> Found:
+    from healthcare.sources import listed
+
     quarantine = Quarantine()
-    records, named = records_of(locate(data, KNOWN), reading, quarantine)
+    listing = listed(locate(data, KNOWN), reading, quarantine)
     kept: list[Record] = []
     values: list[NDArray[np.float32]] = []
-    for record in records:
+    for record in listing.records:
         try:
-            values.append(resized(record.load(), reading.size))
-            kept.append(record)
+            loaded = as_read(record.load(), reading)
+            images = [sized(image, reading.size) for image in loaded.images]
+            group = record.patient or digest(images)
+            for number, image in enumerate(images):
+                where = record.where if len(images) == 1 else f"{record.where} image {number + 1}"
+                values.append(image)
+                kept.append(replace(record, where=where, group=group))
         except Unreadable as error:
             quarantine.add(record.where, error.reason, error.detail)
     kept, values = _one_kind(kept, values, quarantine)
     pixels = np.stack(values) if values else np.empty((0, 1, reading.size, reading.size), np.float32)
-    return kept, pixels, named, quarantine
+    return Found(kept, [str(r.group) for r in kept], pixels, listing.named, listing.findings, quarantine, listing.notes)
+
+
+def as_read(loaded: NDArray | Loaded, reading: Reading) -> Loaded:
+    """What a record gave, in the number of dimensions that was asked for.
+
+    Raises:
+        Unreadable: an image where volumes are asked for.
+    """
+    if not isinstance(loaded, Loaded):
+        loaded = Loaded((loaded[None] if loaded.ndim == 2 else np.moveaxis(loaded, -1, 0),))
+    images: list[NDArray[np.float32]] = []
+    for image in loaded.images:
+        if reading.dims == 3 and image.ndim == 3:
+            raise Unreadable("not a volume", f"shape {image.shape[1:]}")
+        images.extend(slices(image, reading) if reading.dims == 2 and image.ndim == 4 else (image,))
+    return replace(loaded, images=tuple(images))
+
+
+def _codes(names: Sequence[str | None]) -> NDArray[np.int64]:
+    """(N,) codes of names, −1 for none."""
+    known = {name: code for code, name in enumerate(sorted({name for name in names if name is not None}))}
+    return np.array([-1 if name is None else known[name] for name in names], dtype=np.int64)
+
+
+def _rows_as_codes(table: NDArray[np.int8]) -> NDArray[np.int64]:
+    """(N,) equal where the rows (N, L) are equal; −1 where nothing is known."""
+    code = np.unique(table, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return np.where((table >= 0).any(axis=1), code, -1)
 
 
 def _splits(given: list[str | None], groups: list[str]) -> tuple[NDArray[np.str_], tuple[str, ...]]:
@@ -219,66 +272,29 @@ def _splits(given: list[str | None], groups: list[str]) -> tuple[NDArray[np.str_
     return split, tuple(notes)
 
 
-def resized(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """(H, W) or (H, W, C) in [0, 1] to (C, size, size): box filter downwards, bilinear upwards."""
-    from PIL import Image
-
-    planes = image[..., None] if image.ndim == 2 else image
-    if planes.shape[:2] != (size, size):
-        way = Image.Resampling.BOX if min(planes.shape[:2]) >= size else Image.Resampling.BILINEAR
-        planes = np.stack(
-            [
-                np.asarray(Image.fromarray(np.ascontiguousarray(planes[..., c])).resize((size, size), way))
-                for c in range(planes.shape[2])
-            ],
-            axis=-1,
-        )
-    if planes.min() == planes.max():
-        raise Unreadable("constant", f"after resizing to {size} pixels")
-    return np.ascontiguousarray(planes.transpose(2, 0, 1), dtype=np.float32)
-
-
-def plain(array: NDArray) -> NDArray[np.float32]:
-    """`unit` for an image held in memory: (H, W) or (H, W, 3)."""
-    return unit(np.asarray(array))
-
-
 def _one_kind(
     records: list[Record], values: list[NDArray[np.float32]], quarantine: Quarantine
 ) -> tuple[list[Record], list[NDArray[np.float32]]]:
-    """Set aside images whose number of channels differs from the majority's: one encoder eats one kind."""
-    channels = [len(value) for value in values]
-    if len(set(channels)) < 2:
+    """Set aside what differs from the majority in channels or dimensions: one encoder eats one kind."""
+    kinds = [(len(value), value.ndim - 1) for value in values]
+    if len(set(kinds)) < 2:
         return records, values
-    usual = max(sorted(set(channels)), key=channels.count)
-    for record, number in zip(records, channels, strict=True):
-        if number != usual:
-            quarantine.add(record.where, "other number of channels", f"{number}, not {usual}")
-    keep = [i for i, number in enumerate(channels) if number == usual]
+    usual = max(sorted(set(kinds)), key=kinds.count)
+    for record, kind in zip(records, kinds, strict=True):
+        if kind[1] != usual[1]:
+            quarantine.add(record.where, "other number of dimensions", f"{kind[1]}, not {usual[1]}")
+        elif kind != usual:
+            quarantine.add(record.where, "other number of channels", f"{kind[0]}, not {usual[0]}")
+    keep = [i for i, kind in enumerate(kinds) if kind == usual]
     return [records[i] for i in keep], [values[i] for i in keep]
 
 
-def _labels(
-    records: list[Record], split: NDArray[np.str_], quarantine: Quarantine
-) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Class names of the training images, and codes: −1 unlabelled, −2 for a class that training never saw."""
-    train = {r.label for r, s in zip(records, split, strict=True) if r.label is not None and s == "train"}
-    named = train or {r.label for r in records if r.label is not None}  # a set without train is only ever predicted on
-    classes = tuple(sorted(named, key=_natural))
-    code = {name: i for i, name in enumerate(classes)}
-    label = np.array([-1 if r.label is None else code.get(r.label, -2) for r in records], dtype=np.int64)
-    for row in np.flatnonzero(label == -2):
-        quarantine.add(records[row].where, "class that training never saw", f"in {split[row]}")
-    return classes, label
-
-
-def _natural(name: str) -> tuple[int, float, str]:
-    """Numbers in their order, then words in theirs."""
-    return (0, float(name), name) if name.isdigit() else (1, 0.0, name)
-
-
-def _digests(pixels: NDArray[np.float32]) -> list[str]:
-    return [hashlib.blake2b(image.tobytes(), digest_size=8).hexdigest() for image in pixels]
+def digest(images: Sequence[NDArray[np.float32]]) -> str:
+    """Equal where all images are."""
+    made = hashlib.blake2b(digest_size=8)
+    for image in images:
+        made.update(np.ascontiguousarray(image).data)
+    return made.hexdigest()
 
 
 def _percent(key: str) -> int:

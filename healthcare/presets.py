@@ -11,8 +11,9 @@ from core.training import TrainConfig
 from healthcare.data import Reading
 from healthcare.encoders import EncoderConfig
 from healthcare.methods import Objective, Task
-from healthcare.pretext import Damaged, HiddenPatches, Noisy, Shuffled, Turned, Whole
-from healthcare.views import GENTLE, ImageViews
+from healthcare.places import Places
+from healthcare.pretext import Coloured, Damaged, HiddenPatches, Noisy, Shuffled, Turned, Whole
+from healthcare.views import MILD, ImageViews
 
 TOKENS = EncoderConfig(kind="vit", width=64, patch=4, depth=3, heads=4)
 
@@ -145,7 +146,11 @@ def deepcluster(minutes: float | None = 5.0, steps: int | None = None, seed: int
     probe, after 2.8 minutes (docs/methods.md).
     """
     return Recipe(
-        "deepcluster", m.DeepClusterConfig(), _train(minutes, steps, seed, device), ImageViews(view=GENTLE), batch=128
+        "deepcluster",
+        m.DeepClusterConfig(),
+        _train(minutes, steps, seed, device),
+        ImageViews(view=replace(MILD, area=0.6)),
+        batch=128,
     )
 
 
@@ -229,10 +234,37 @@ def jigsaw(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0,
     return Recipe("jigsaw", m.PuzzleConfig(), _train(minutes, steps, seed, device), Shuffled())
 
 
+def micle(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """MICLe (Azizi et al. 2021): SimCLR whose two views are of two images of one patient, where the data name patients.
+
+    Command: `tacit-healthcare pretrain --data cohort --method micle --out run`, then `evaluate`.
+    Expected of micle's features, of untrained ones in brackets: TODO minutes
+    """
+    return Recipe("micle", m.SimCLRConfig(), _train(minutes, steps, seed, device), ImageViews(same_patient=True))
+
+
+def position(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """Position contrast (VoCo, Wu et al. 2024).
+
+    Command: `tacit-healthcare pretrain --data pneumoniamnist --method position --out run`, then `evaluate`.
+    Expected of position's features, of untrained ones in brackets: TODO minutes
+    """
+    return Recipe("position", m.PositionConfig(), _train(minutes, steps, seed, device), Places())
+
+
+def colour(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
+    """Colourising (Zhang et al. 2016), of colour images alone.
+
+    Command: `tacit-healthcare pretrain --data fundus --method colour --out run`, then `evaluate`.
+    Expected of colour's features, of untrained ones in brackets: TODO minutes
+    """
+    return Recipe("colour", m.DenoiseConfig(), _train(minutes, steps, seed, device), Coloured(), TOKENS, batch=64)
+
+
 PRESETS: dict[str, Callable[..., Recipe]] = {
     "simclr": simclr, "moco": moco, "byol": byol, "simsiam": simsiam, "barlow": barlow, "vicreg": vicreg, "swav": swav,
     "dino": dino, "deepcluster": deepcluster, "mae": mae, "data2vec": data2vec, "restore": restore, "denoise": denoise,
-    "vae": vae, "rotation": rotation, "jigsaw": jigsaw,
+    "vae": vae, "rotation": rotation, "jigsaw": jigsaw, "micle": micle, "position": position, "colour": colour,
 }  # fmt: skip
 
 
