@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from healthcare.supervised import SupervisedConfig
 
 BRIEF = SupervisedConfig(rates=(1e-3,), epochs=1, least_steps=3, most_steps=3)
 CONFIG = EvaluationConfig(fractions=(0.2, 1.0), draws=2, headline=0.2, supervised=BRIEF, resamples=20)
-
 ONE = replace(CONFIG, fractions=(0.2,))
+SHARES = [pneumonia_bench.TESTS[f"pneumonia-{share}"] for share in (1, 10, 100)]
 
 
 @pytest.fixture
@@ -29,11 +30,8 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few steps, few draws, one fraction."""
     monkeypatch.setattr(benchmark, "STEPS", 4)
     monkeypatch.setattr(benchmark, "Bed", lambda *given: replace(Bed(*given), config=ONE))
-    tests = {"pneumonia-20": pneumonia_bench.labelled, "pneumonia-tuned": pneumonia_bench.tuned}
-    kept = {
-        name: test for name, test in benchmark.PNEUMONIA.items() if name not in ("pneumonia-1", "pneumonia-10", "pneumonia-100")
-    }  # fmt: skip
-    kept["pneumonia-20"] = lambda bed, seed: tests["pneumonia-20"](0.2, bed, seed)  # type: ignore[operator]
+    kept = {name: test for name, test in benchmark.PNEUMONIA.items() if test not in SHARES}
+    kept = {"pneumonia-20": partial(pneumonia_bench.labelled, 0.2), **kept}
     monkeypatch.setattr(benchmark, "PNEUMONIA", kept)
 
 
