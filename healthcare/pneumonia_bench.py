@@ -24,16 +24,16 @@ from core.statistics import Estimate
 from healthcare.data import Images, Reading, read
 from healthcare.decisions import Decision
 from healthcare.estimators import ImageEncoder
-from healthcare.evaluation import figures, gain
+from healthcare.evaluation import gain, interval, on_rows
 from healthcare.guesses import FLOORS, MAIN, EvaluationConfig, Guesses, Score, guess
-from healthcare.metrics import auroc
+from healthcare.metrics import auroc, average_precision, ece
 from healthcare.presets import Recipe, preset
 
 DATA = "pneumoniamnist"
 STEPS = 1500  # of pretraining, 128 images each
 GOALS = {0.01: 0.950, 0.1: 0.958, 1.0: 0.966}  # auroc of frozen features
 METHOD = "deepcluster"
-SHOWN = (MAIN, "average_precision", "ece")
+SHOWN = {MAIN: auroc, "average_precision": average_precision, "ece": ece}
 NAMES = {"pretrained": f"{METHOD}, frozen, logistic regression", "fine_tuned": f"{METHOD}, fine-tuned"}
 PUBLISHED = {
     "ResNet-18 (28 px)": 0.944, "ResNet-18 (224 px)": 0.956, "ResNet-50 (28 px)": 0.948, "auto-sklearn": 0.942,
@@ -161,20 +161,12 @@ def labelled(fraction: float, bed: Bed, seed: int) -> list[Row]:
 def _rows(
     bed: Bed, guesses: Guesses, arm: str, fraction: float, role: str, goal: float | None = None, note: str = ""
 ) -> list[Row]:
-    draws, samples = guesses.test[arm][fraction], bed.config.resamples
-    found = figures(guesses, draws, [], samples)
-    return [
-        row(
-            bed.place(fraction),
-            _name(arm),
-            role,
-            metric,
-            found[metric],
-            goal=goal if metric == MAIN else None,
-            note=note,
-        )
-        for metric in SHOWN
-    ]
+    made = []
+    for metric, of in SHOWN.items():
+        found = interval(guesses, [on_rows(of, score) for score in guesses.test[arm][fraction]], bed.config.resamples)
+        aim = goal if metric == MAIN else None
+        made.append(row(bed.place(fraction), _name(arm), role, metric, found, goal=aim, note=note))
+    return made
 
 
 def _name(arm: str) -> str:
