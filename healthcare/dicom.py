@@ -6,6 +6,7 @@ puts the frame axis among the rows and leaves windows and MONOCHROME1 alone.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 DIRECTORY = "1.2.840.10008.1.3.10"  # of a DICOMDIR: it lists files, and may list others' (CVE-2026-32711)
 DEFLATED = "1.2.840.10008.1.2.1.99"
+JPEG2000 = b"\xff\x4f\xff\x51"  # start of a codestream, and its sizes
 BURNED_IN = "text may be burned into the pixels"
 # functional groups of enhanced files that say what older files say in the open
 GROUPS = (
@@ -171,8 +173,15 @@ def _of_frame(data: Any, number: int, photometric: str) -> Dataset:
 
 
 def _filled(data: FileDataset, encapsulated: bool) -> None:
-    """Raise where uncompressed pixels are twice what the header says or more: it leaves images out."""
-    if encapsulated or "PixelData" not in data:
+    """Raise where pixels are twice what the header says or more: it leaves images out, or hides how large they are."""
+    if "PixelData" not in data:
+        return
+    if encapsulated:
+        start = data.PixelData.find(JPEG2000, 0, 1 << 16)
+        if start >= 0 and len(data.PixelData) >= start + 24:
+            right, lower, left, upper = struct.unpack_from(">4I", data.PixelData, start + 8)
+            if (right - left) * (lower - upper) >= 2 * int(data.Rows) * int(data.Columns):
+                raise Unreadable("header and pixels disagree", f"JPEG 2000 of {right - left} × {lower - upper}")
         return
     bits = int(data.get("BitsAllocated") or 8)
     count = int(data.get("NumberOfFrames") or 1) * int(data.get("SamplesPerPixel") or 1)
