@@ -30,6 +30,14 @@ GROUPS = (
     "PixelValueTransformationSequence", "FrameVOILUTSequence", "PixelMeasuresSequence", "PlanePositionSequence",
     "PlaneOrientationSequence",
 )  # fmt: skip
+# what pixels mean; the rest of a header is not even decoded
+KEPT = (
+    "Modality", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation", "RescaleSlope", "RescaleIntercept",
+    "ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth", "PixelSpacing", "ImagerPixelSpacing",
+    "ImagePositionPatient", "ImageOrientationPatient",
+    *(f"{colour}PaletteColorLookupTable{part}" for colour in ("Red", "Green", "Blue") for part in ("Descriptor", "Data")),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
+)  # fmt: skip
 
 
 def read_dicom(path: Path, reading: Reading) -> Loaded:
@@ -157,12 +165,9 @@ def _of_frame(data: Any, number: int, photometric: str) -> Dataset:
     from pydicom import Dataset
 
     own = Dataset()
-    for element in data:
-        if (element.VR != "SQ" and element.tag.group in (0x0008, 0x0020, 0x0028)) or element.keyword in (
-            "VOILUTSequence",
-            "ModalityLUTSequence",
-        ):
-            own[element.tag] = element
+    for key in KEPT:
+        if key in data:
+            own[key] = data[key]
     for name, at in (("SharedFunctionalGroupsSequence", 0), ("PerFrameFunctionalGroupsSequence", number)):
         groups = data.get(name) or ()
         for key in GROUPS if at < len(groups) else ():
