@@ -165,6 +165,7 @@ def _of_frame(data: Any, number: int, photometric: str) -> Dataset:
     from pydicom import Dataset
 
     own = Dataset()
+    own.file_meta = data.file_meta  # tables are bytes, whose order it tells
     for key in KEPT:
         if key in data:
             own[key] = data[key]
