@@ -16,14 +16,15 @@ from core.verbs import export_of
 
 @dataclass(frozen=True)
 class Synth:
-    """Generate X-ray-like images with planted lesions, of patients with one to four images each.
+    """Generate X-ray-like images or CT-like volumes with planted lesions, of patients with one to four images each.
 
     Attributes:
         out: folder.
         size: images.
         seed: equal seeds give equal files.
-        format: one npz with MedMNIST's keys, or PNG files with a manifest.csv.
+        format: one npz with MedMNIST's keys, or PNG files (NIfTI of volumes) with a manifest.csv.
         pixels: side of an image.
+        dims: 2 for images, 3 for volumes.
     """
 
     out: Path
@@ -31,11 +32,12 @@ class Synth:
     seed: int = 0
     format: Literal["npz", "manifest"] = "npz"
     pixels: int = 28
+    dims: int = 2
 
     def run(self) -> None:
         from healthcare.synthetic import CohortConfig, write
 
-        path = write(self.out, CohortConfig(images=self.size, size=self.pixels), self.seed, self.format)
+        path = write(self.out, CohortConfig(images=self.size, size=self.pixels, dims=self.dims), self.seed, self.format)
         print(f"{self.size} images: {path}")
 
 
