@@ -6,8 +6,6 @@ images (B, …, H, W) and spectrograms (B, T, F), 3 in volumes (B, …, D, H, W)
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Generator, Tensor
 

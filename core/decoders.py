@@ -66,9 +66,7 @@ class ConvDecoder(Decoder):
         dims: 2 for images and spectrograms, 3 for volumes.
     """
 
-    def __init__(
-        self, dim: int, channels: int, steps: int, key: str = "image", width: int = 64, dims: int = 2
-    ) -> None:
+    def __init__(self, dim: int, channels: int, steps: int, key: str = "image", width: int = 64, dims: int = 2) -> None:
         super().__init__()
         self.dim, self.steps, self.key, self.dims = dim, steps, key, dims
         convolution: Any = nn.Conv3d if dims == 3 else nn.Conv2d

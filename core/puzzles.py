@@ -142,16 +142,14 @@ def jigsaw(
 def cells(image: Tensor, tiles: int, gap: int | None = None, dims: int = 2) -> list[Tensor]:
     """The tiles that `jigsaw` has put into an image, (B, …, h, w) or (B, …, d, h, w) each, row by row: those of the same `gap`."""
     sides, corner, gap = _cells_of(tuple(image.shape[-dims:]), tiles, gap)
-    starts = [[at + gap // 2 + i * side for i in range(tiles)] for at, side in zip(corner, sides, strict=True)]
-    return [
-        image[..., *(slice(at, at + side - gap) for at, side in zip(start, sides, strict=True))]
-        for start in itertools.product(*starts)
+    cuts = [
+        [slice(at + gap // 2 + i * side, at + gap // 2 + (i + 1) * side - gap) for i in range(tiles)]
+        for at, side in zip(corner, sides, strict=True)
     ]
+    return [image[(..., *cut)] for cut in itertools.product(*cuts)]
 
 
-def _cells_of(
-    sides: tuple[int, ...], tiles: int, gap: int | None
-) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+def _cells_of(sides: tuple[int, ...], tiles: int, gap: int | None) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     """Sides of a cell, the place of the first one's corner, and the gap."""
     cell = tuple(side // tiles for side in sides)
     corner = tuple((side - tiles * size) // 2 for side, size in zip(sides, cell, strict=True))

@@ -86,7 +86,8 @@ class Pretrain:
         steps: optimizer steps. The recipe's own minutes where neither is given.
         seed: of initial weights, order and views.
         device: cpu, cuda, cuda:1, …
-        set: other settings of the recipe, as key=value, such as reading.size=64 or train.lr=1e-3.
+        set: other settings of the recipe, as key=value, such as reading.size=64 or train.lr=1e-3. With patches=64, `data` are large
+            volumes (.npy, .nii, .nii.gz), each epoch 64 random cubes of reading.size voxels a side of each.
     """
 
     data: str
@@ -108,9 +109,17 @@ class Pretrain:
         if self.steps is not None and self.minutes is not None:
             raise UserError("both --steps and --minutes", where="pretrain", mend="give one of them")
         recipe = settings(preset(self.method, self.minutes, self.steps, self.seed, self.device), self.set)
-        images = read(self.data, recipe.reading)
-        say(f"{len(images.rows('train'))} training images; {images.quarantine.summary()}")
-        encoder = ImageEncoder(recipe).fit(images, out=self.out, note=say)
+        encoder = ImageEncoder(recipe)
+        if recipe.patches:
+            from healthcare.volumes import open_volumes
+
+            volumes = open_volumes(self.data, recipe.reading.size, recipe.reading.limits)
+            say(f"{recipe.patches} cubes an epoch of {len(volumes)} volumes; {volumes.quarantine.summary()}")
+            encoder.fit(volumes, out=self.out, note=say)
+        else:
+            images = read(self.data, recipe.reading)
+            say(f"{len(images.rows('train'))} training images; {images.quarantine.summary()}")
+            encoder.fit(images, out=self.out, note=say)
         encoder.save(self.out)
         print(f"run: {self.out}")
 
@@ -226,12 +235,17 @@ class Embed:
     device: str = "cpu"
 
     def run(self) -> None:
-        from healthcare.data import read_new
+        from healthcare.data import Images, read_new
         from healthcare.estimators import ImageEncoder
         from healthcare.tables import embeddings, written
+        from healthcare.volumes import Volumes, open_volumes
 
         encoder = ImageEncoder.load(self.run_).on(self.device)
-        images = read_new(self.data, encoder.recipe_.reading)
+        reading = encoder.recipe_.reading
+        if encoder.recipe_.patches:  # as it was trained: cube by cube
+            images: Images | Volumes = open_volumes(self.data, reading.size, reading.limits)
+        else:
+            images = read_new(self.data, reading)
         print(f"{len(images)} images: {written(embeddings(encoder, images), self.out)}")
         if len(images.quarantine):
             place = images.quarantine.write(self.out.with_name("quarantine.csv"))

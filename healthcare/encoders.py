@@ -8,7 +8,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from core.encoders import ConvNet, Encoder, PatchStem, TokenEncoder, Transformer, TransformerConfig, resnet, small_convnet
+from core.encoders import (
+    ConvNet,
+    Encoder,
+    PatchStem,
+    TokenEncoder,
+    Transformer,
+    TransformerConfig,
+    resnet,
+    small_convnet,
+)
 from core.errors import UserError
 from core.tokens import Batch, Tokens
 

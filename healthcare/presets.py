@@ -28,6 +28,8 @@ class Recipe:
         pretext: what it learns from: views, hidden patches, damage to repair, puzzles.
         batch: images a step; for many methods every other image of it is a negative. None: a sixteenth of the training images,
             64 to 256, since few images in large batches are few steps.
+        patches: random cubes of `reading.size` voxels a side that are cut from each volume an epoch, at full resolution, where volumes
+            are too large to be resized; 0 reads every image whole.
         crop: features are averaged over an image and four crops of this share of its sides; 1 is the image alone.
     """
 
@@ -38,6 +40,7 @@ class Recipe:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     reading: Reading = field(default_factory=Reading)
     batch: int | None = None
+    patches: int = 0
     crop: float = 0.875
 
 

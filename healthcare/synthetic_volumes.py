@@ -31,7 +31,7 @@ def person(
         lungs = np.maximum(*(_inside((x + at - dx) / wide, (y - dy) / 0.55, (z - dz) / deep, 6) for at in (-gap, gap)))
         volume = trunk * (body - (body - air) * lungs)
         volume += 0.2 * np.exp(-(((x - dx) / 0.12) ** 2) - ((y - 0.55 - dy) / 0.15) ** 2)  # the spine
-        volume += (0.3 + trunk) * contrast * random.uniform(0.15, 0.3) * texture(size, sick, random)
+        volume += (0.3 + trunk) * contrast * random.uniform(0.2, 0.35) * texture(size, sick, random)
         exposure, gain = random.uniform(-0.1, 0.1), random.uniform(0.7, 1.2)
         volume = 0.5 + gain * (volume - 0.5) + exposure + random.normal(0, noise, volume.shape)
         out[i] = np.clip(volume * 255, 0, 255).astype(np.uint8)
@@ -39,11 +39,11 @@ def person(
 
 
 def texture(size: int, sick: bool, random: np.random.Generator) -> NDArray[np.float64]:
-    """A field (size, size, size) of mean 0 and variance 1: noise of one band of wavelengths (3 to 5 voxels), in all directions or,
+    """A field (size, size, size) of mean 0 and variance 1: noise of one band of wavelengths (4 to 6 voxels), in all directions or,
     in the sick, near one."""
     frequency = np.stack(np.meshgrid(*[np.fft.fftfreq(size)] * 3, indexing="ij"))  # (3, D, H, W)
     radius = np.sqrt((frequency**2).sum(0))
-    band = np.exp(-(((radius - random.uniform(0.2, 0.33)) / 0.05) ** 2))
+    band = np.exp(-(((radius - random.uniform(0.17, 0.27)) / 0.05) ** 2))
     if sick:
         direction = random.normal(size=3)
         along = np.tensordot(direction / np.linalg.norm(direction), frequency, 1) / np.maximum(radius, 1e-9)

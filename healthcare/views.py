@@ -90,7 +90,9 @@ class ImageViews:
             side = max(1, round(self.local_side * image.shape[-1]))
             views += [self._small(image, side, generator) for _ in range(self.local)]
         index = {"index": batch["index"]} if "index" in batch else {}
-        return Views([{"image": view, **index} for view in views], group=batch["patient"] if self.same_patient else None)
+        return Views(
+            [{"image": view, **index} for view in views], group=batch["patient"] if self.same_patient else None
+        )
 
     def _small(self, image: Tensor, side: int, generator: Generator) -> Tensor:
         crop = geometry(image, self.view, generator, self.local_area, side)
