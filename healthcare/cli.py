@@ -12,6 +12,7 @@ import tyro
 from core.cli import main as run_commands
 from core.cli import say
 from core.verbs import export_of
+from healthcare.segment_commands import Segment
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,14 @@ class Pretrain:
     def run(self) -> None:
         from core.config import settings
         from core.errors import UserError
-        from healthcare.data import read
         from healthcare.estimators import ImageEncoder
+        from healthcare.patches import training_images
         from healthcare.presets import preset
 
         if self.steps is not None and self.minutes is not None:
             raise UserError("both --steps and --minutes", where="pretrain", mend="give one of them")
         recipe = settings(preset(self.method, self.minutes, self.steps, self.seed, self.device), self.set)
-        images = read(self.data, recipe.reading)
+        images = training_images(self.data, recipe)
         say(f"{len(images.rows('train'))} training images; {images.quarantine.summary()}")
         encoder = ImageEncoder(recipe).fit(images, out=self.out, note=say)
         encoder.save(self.out)
@@ -123,6 +124,9 @@ class Evaluate:
         out: folder for the report.
         draws: label draws a fraction.
         device: cpu, cuda, cuda:1, …
+        task: classify images, or segment them: with few and with all masks, beside the same network from scratch.
+        recipe: of a segmenter: region, vessels, objects.
+        steps: of each training of a segmenter.
     """
 
     run_: Annotated[Path, tyro.conf.arg(name="run")]
@@ -130,8 +134,16 @@ class Evaluate:
     out: Path
     draws: int = 3
     device: str = "cpu"
+    task: Literal["classify", "segment"] = "classify"
+    recipe: str | None = None
+    steps: int | None = None
 
     def run(self) -> None:
+        if self.task == "segment":
+            from healthcare.segment_commands import evaluate_segmenter
+
+            evaluate_segmenter(self.run_, self.data, self.out, self.recipe, self.steps, self.draws, self.device)
+            return
         from dataclasses import replace
 
         from healthcare.data import read
@@ -158,16 +170,37 @@ class Finetune:
     Attributes:
         run_: the run folder.
         data: labelled images; the threshold is chosen on their validation split.
-        out: folder of the classifier.
+        out: folder of the classifier, or of the segmenter.
         device: cpu, cuda, cuda:1, …
+        task: classify images, or segment them: the data then have masks, and without a run the network starts from scratch.
+        recipe: of a segmenter: region, vessels, objects; that of a known set, or region, where none is given.
+        steps: of training a segmenter.
+        seed: of a segmenter's initial weights and patches.
+        set: other settings of a segmenter's recipe, as key=value, such as reading.channel=green or train.lr=1e-3.
     """
 
-    run_: Annotated[Path, tyro.conf.arg(name="run")]
     data: str
     out: Path
+    run_: Annotated[Path | None, tyro.conf.arg(name="run")] = None
     device: str = "cpu"
+    task: Literal["classify", "segment"] = "classify"
+    recipe: str | None = None
+    steps: int | None = None
+    seed: int = 0
+    set: tuple[str, ...] = ()
 
     def run(self) -> None:
+        if self.task == "segment":
+            from healthcare.segment_commands import finetune_segmenter
+
+            finetune_segmenter(
+                self.run_, self.data, self.out, self.recipe, self.steps, self.seed, self.device, self.set
+            )  # fmt: skip
+            return
+        if self.run_ is None:
+            from core.errors import UserError
+
+            raise UserError("a classifier stands on a run", where="--run", mend="give the folder of pretrain")
         from healthcare.data import read
         from healthcare.estimators import ImageClassifier, ImageEncoder
 
@@ -268,6 +301,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line `tacit-healthcare`."""
     commands = {
         "synth": Synth, "check": Check, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune,
-        "predict": Predict, "embed": Embed, "export": export_of("healthcare.estimators:ImageEncoder"), "bench": BenchCommand,
+        "predict": Predict, "segment": Segment, "embed": Embed, "export": export_of("healthcare.estimators:ImageEncoder"), "bench": BenchCommand,
     }  # fmt: skip
     run_commands("healthcare", commands, "Self-supervised learning on medical images.", argv)

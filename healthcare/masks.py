@@ -122,20 +122,21 @@ class Pair:
     second: Callable[[], NDArray] | None = None
 
 
-def read_masks(data: str | Path, reading: MaskReading | None = None) -> MaskedImages:
+def read_masks(data: str | Path, reading: MaskReading | None = None, masks: bool = True) -> MaskedImages:
     """Usable images of `data` with their masks.
 
     Args:
         data: a manifest csv with the columns `path,mask` (and `patient_id`, `split`, where there are), a folder that holds
             `images/` and `masks/` with equal file names (by split or not), or a known name (`drive`, `dsb2018_nuclei_256`).
         reading: channels, contrast and limits.
+        masks: False leaves them unread: a pretext needs none.
 
     Where no split is named, 70/10/20 % of the patients become train/val/test by a hash of their id.
 
     Raises:
         UserError: nothing there, another shape of data, nothing usable, or a patient in two splits.
     """
-    images = scan_masks(data, reading)
+    images = scan_masks(data, reading, masks)
     if not len(images):
         raise UserError(f"no usable pair of image and mask; {images.quarantine.summary()}", where=data, mend="see `check`")
     torn = len(set(zip(images.patient.tolist(), images.split.tolist(), strict=True))) - len(set(images.patient.tolist()))
@@ -147,7 +148,7 @@ def read_masks(data: str | Path, reading: MaskReading | None = None) -> MaskedIm
     return images
 
 
-def scan_masks(data: str | Path, reading: MaskReading | None = None) -> MaskedImages:
+def scan_masks(data: str | Path, reading: MaskReading | None = None, masks: bool = True) -> MaskedImages:
     """As `read_masks`, but an empty or leaking data set is returned instead of raised."""
     from healthcare.mask_sources import pairs_of
 
@@ -157,6 +158,7 @@ def scan_masks(data: str | Path, reading: MaskReading | None = None) -> MaskedIm
     if str(data) in KNOWN:
         verify(path, KNOWN[str(data)])
     pairs, objects = pairs_of(path, reading, quarantine)
+    pairs = pairs if masks else [replace(pair, mask=None, second=None) for pair in pairs]
     return _read(pairs, replace(reading, objects=objects), quarantine)
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +26,9 @@ from healthcare.audit import Audit
 from healthcare.data import Images
 from healthcare.masks import MaskedImages
 from healthcare.views import ViewConfig, intensity
+
+if TYPE_CHECKING:
+    from healthcare.presets import Recipe
 
 GREYS = ViewConfig(brightness=0.1, contrast=1.25, gamma=1.25, noise=0.02, blur=0.3, erase=0.0)
 
@@ -150,6 +155,23 @@ def turned(stack: Tensor, side: int, view: PatchView, generator: Generator) -> T
     theta = torch.stack([torch.stack([cos * mirror, -sin, none], 1), torch.stack([sin * mirror, cos, none], 1)], 1)
     grid = F.affine_grid(theta, [rows, stack.shape[1], side, side], align_corners=False)
     return F.grid_sample(stack, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def training_images(data: str | Path, recipe: Recipe) -> Images:
+    """What `pretrain` learns from: images, or, of a set with masks, patches of its training images at their own scale.
+
+    Patches are read as the segmenter of that set reads them, but a pretext that gives back colours sees all channels.
+    """
+    from healthcare.data import read
+    from healthcare.masks import has_masks, read_masks
+    from healthcare.segment_recipes import segment_recipe
+
+    if not has_masks(data):
+        return read(data, recipe.reading)
+    reading = segment_recipe(str(data)).reading
+    if recipe.pretext.kind == "colour":  # type: ignore[comparison-overlap]
+        reading = replace(reading, channel="all", contrast="none")
+    return patch_images(read_masks(data, reading, masks=False), recipe.reading.size, recipe.train.seed)
 
 
 def patch_images(data: MaskedImages, size: int, seed: int = 0, most: int = 4000) -> Images:

@@ -1,0 +1,179 @@
+"""The benchmark of segmentation: vessels of DRIVE and nuclei of the Data Science Bowl 2018, with all and with few annotated images.
+
+Trainings count steps. Thresholds are chosen on training or validation images; the test images are looked at once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from core.bench import Row, row
+from core.cli import say
+from core.config import settings
+from healthcare.estimators import ImageEncoder
+from healthcare.masks import MaskedImages, read_masks
+from healthcare.patches import patch_images
+from healthcare.presets import Recipe, preset
+from healthcare.segment_recipes import SegmentRecipe, lengthened, segment_recipe
+from healthcare.segmentation import Judged, judge, paired_gain, second_observer
+from healthcare.segmentation_report import annotated_rows, mean_over, run_arm
+from healthcare.segmenter import Segmenter
+
+# how the encoder is pretrained: Models Genesis on patches, the expanding path along with the contracting one
+PRETEXT = ("encoder.kind=unet", "encoder.width=16", "encoder.depth=4", "objective.width=16", "reading.size=64", "train.precision=bf16")
+PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
+    "drive": {
+        "U-Net": {"auroc": 0.9755, "dice": 0.8142}, "R2U-Net": {"auroc": 0.9784, "dice": 0.8171},
+        "Liskowski & Krawiec 2016": {"auroc": 0.979},
+    },
+    "dsb2018_nuclei_256": {"StarDist": {"ap@0.5": 0.864}, "Mask R-CNN": {"ap@0.5": 0.832}, "U-Net, 3 classes": {"ap@0.5": 0.806}},
+}  # fmt: skip
+SOURCE = {
+    "drive": "R2U-Net, Alom et al. 2018: official split and masks, as quoted by the data's README",
+    "dsb2018_nuclei_256": "StarDist, Schmidt et al. 2018: another split, of 497 images; as quoted by the data's README",
+}
+GOALS = {"drive": {"auroc": 0.9755, "dice": 0.8142}, "dsb2018_nuclei_256": {"ap@0.5": 0.85}}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured on a set.
+
+    Attributes:
+        data: its name.
+        steps: of the training on all annotated images.
+        few: numbers of annotated images of the curve; few_steps: of each of its trainings.
+        draws: of annotated images, each seed.
+        pretrain: steps of pretraining.
+        against: pretrained with so many annotated images is compared with scratch with so many.
+    """
+
+    data: str
+    steps: int
+    few: tuple[int, ...]
+    few_steps: int
+    draws: int = 3
+    pretrain: int = 600
+    against: tuple[tuple[int, int], ...] = ()
+
+
+PLANS = {
+    "drive": Plan("drive", 1200, (2, 5), 400, against=((2, 5),)),
+    "nuclei": Plan("dsb2018_nuclei_256", 1000, (5, 10, 50), 400),
+}
+
+
+def drive(seed: int, out: Path) -> list[Row]:
+    """Vessels: 20 training and 20 test images, pixels inside the field of view; runs are kept in `out`."""
+    return measured(PLANS["drive"], seed, out)
+
+
+def nuclei(seed: int, out: Path) -> list[Row]:
+    """Nuclei, our split: objects found at an overlap of one half, and dice; runs are kept in `out`."""
+    return measured(PLANS["nuclei"], seed, out)
+
+
+def measured(plan: Plan, seed: int, out: Path) -> list[Row]:
+    """All annotated images, few of them, and what is published."""
+    recipe = segment_recipe(plan.data, seed=seed)
+    data = read_masks(plan.data, recipe.reading)
+    encoder = pretrained(plan, data, seed, out / f"{plan.data}-pretrained-{seed}")
+    return [*everything(plan, data, recipe, encoder, seed, out), *few_annotated(plan, data, recipe, encoder, seed)]
+
+
+def pretext_recipe(steps: int, seed: int, method: str = "restore", changes: Sequence[str] = PRETEXT) -> Recipe:
+    """How the encoder of a segmenter is pretrained."""
+    return settings(preset(method, steps=steps, seed=seed), changes)
+
+
+def pretrained(plan: Plan, data: MaskedImages, seed: int, out: Path) -> ImageEncoder:
+    """The encoder, pretrained on patches of the training images without their masks; from before where it was made already."""
+    recipe = pretext_recipe(plan.pretrain, seed)
+    encoder = ImageEncoder.load(out) if (out / "config.json").exists() else None
+    if encoder is None or encoder.recipe_ != recipe:
+        patches = patch_images(data, recipe.reading.size, seed)
+        encoder = ImageEncoder(recipe).fit(patches, out=out, note=say)
+        encoder.save(out)
+    return encoder
+
+
+def everything(
+    plan: Plan, data: MaskedImages, recipe: SegmentRecipe, encoder: ImageEncoder, seed: int, out: Path
+) -> list[Row]:  # fmt: skip
+    """Both arms on all annotated images; beside them the second observer and published figures."""
+    recipe = lengthened(recipe, plan.steps)
+    test = data.select(data.rows("test"))
+    whole = f"{plan.data}, all {len(data.rows('train'))} annotated images"
+    made: list[Row] = []
+    judged: dict[str, Judged] = {}
+    for arm in ("scratch", "pretrained"):
+        place = out / f"{plan.data}-{arm}-{seed}"
+        segmenter = Segmenter.load(place) if (place / "config.json").exists() else None
+        if segmenter is None or segmenter.recipe_ != _with_network(recipe, encoder):
+            start = Segmenter.on_top_of(encoder, recipe) if arm == "pretrained" else Segmenter(_with_network(recipe, encoder))
+            segmenter = start.fit(data, out=place, note=say)
+            segmenter.save(place)
+        maps = segmenter.predict_proba(test)
+        judged[arm] = judge(test, [segmenter.called(m) for m in maps], maps)
+        note = f"{plan.steps} steps; interval over test images"
+        for name, estimate in judged[arm].estimates().items():
+            goal = GOALS[plan.data].get(name)
+            role = "ours"
+            made.append(row(whole, f"U-Net, {arm}", role, name, estimate, goal=goal, note=note))
+    main = judged["scratch"].main
+    gain = paired_gain([judged["pretrained"]], [judged["scratch"]], main)
+    made.append(row(whole, "U-Net, pretrained minus scratch", "ours", f"gain {main}", gain, note="paired, over test images"))
+    observer = second_observer(test)
+    if observer is not None and seed == 0:
+        for name, estimate in observer.estimates().items():
+            made.append(row(whole, "second observer", "floor", name, estimate, note="a second person's masks"))
+    for method, figures in PUBLISHED[plan.data].items():
+        for name, value in figures.items():
+            made.append(row(whole, method, "published", name, value, note=SOURCE[plan.data]))
+    return made
+
+
+def few_annotated(plan: Plan, data: MaskedImages, recipe: SegmentRecipe, encoder: ImageEncoder, seed: int) -> list[Row]:
+    """Both arms with few annotated images, several draws, each with the same steps; the validation images are not used."""
+    recipe = replace(lengthened(recipe, plan.few_steps), flips=1)
+    test = data.select(data.rows("test"))
+    found: dict[tuple[str, int], list[Judged]] = {}
+    made: list[Row] = []
+    for amount in plan.few:
+        for draw in range(plan.draws):
+            number = plan.draws * seed + draw
+            rows = annotated_rows(data, amount, number)
+            for arm in ("scratch", "pretrained"):
+                segmenter = run_arm(arm, encoder, data, recipe, rows, number)
+                maps = segmenter.predict_proba(test)
+                judged = judge(test, [segmenter.called(m) for m in maps], maps, outlines=False)
+                found.setdefault((arm, amount), []).append(judged)
+                say(f"{plan.data}, {amount} annotated, draw {number}, {arm}: {judged.main} {judged.figures()[judged.main](_all(judged)):.4f}")  # fmt: skip
+    note = f"{plan.draws} draws of annotated images a seed, {plan.few_steps} steps each; interval over test images and draws"
+    for (arm, amount), runs in found.items():
+        place = f"{plan.data}, {amount} annotated images"
+        for name in [n for n in runs[0].figures() if n in ("ap@0.5", "dice", "auroc")]:
+            made.append(row(place, f"U-Net, {arm}", "ours" if arm == "pretrained" else "floor", name, mean_over(runs, name), note=note))
+    main = next(iter(found.values()))[0].main
+    pairs = [*((n, n) for n in plan.few), *plan.against]
+    for ours, theirs in pairs:
+        gain = paired_gain(found["pretrained", ours], found["scratch", theirs], main)
+        what = f"U-Net, pretrained from {ours} minus scratch from {theirs}"
+        goal = 0.0 if (ours, theirs) in plan.against else None
+        made.append(row(f"{plan.data}, {ours} annotated images", what, "ours", f"gain {main}", gain, goal=goal, note=note))
+    return made
+
+
+def _all(judged: Judged):
+    import numpy as np
+
+    return np.arange(len(judged.masks))
+
+
+def _with_network(recipe: SegmentRecipe, encoder: ImageEncoder) -> SegmentRecipe:
+    return replace(recipe, encoder=encoder.recipe_.encoder)
+
+
+TESTS: Mapping[str, Callable[[int, Path], list[Row]]] = {"drive": drive, "nuclei": nuclei}
