@@ -199,7 +199,9 @@ def _folders(root: Path, reading: MaskReading, quarantine: Quarantine) -> list[P
                 quarantine.add(where, "no mask of that name")
                 continue
             load = partial(_contained, read_colour, file, root.resolve(), reading.limits)
-            pairs.append(Pair(where, load, partial(_contained, read_mask, mask, root.resolve(), reading.limits), split, None))
+            pairs.append(
+                Pair(where, load, partial(_contained, read_mask, mask, root.resolve(), reading.limits), split, None)
+            )
         for mask in by_name.values():
             quarantine.add(str(mask.relative_to(root)), "mask without an image")
     return pairs
@@ -303,8 +305,9 @@ def _decoded(content: bytes, limits: Limits, colours: bool = False) -> NDArray:
         with Image.open(handle, formats=FORMATS) as image:
             if image.width * image.height > limits.pixels:
                 raise Unreadable("too large", f"{image.width * image.height} pixels")
-            if getattr(image, "n_frames", 1) > 1:
-                raise Unreadable("not a 2-D image", f"{image.n_frames} frames")
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1:
+                raise Unreadable("not a 2-D image", f"{frames} frames")
             wanted = image.convert("RGB") if colours and image.mode not in ("1", "L", "I", "F", "I;16") else image
             array = np.asarray(wanted)
     except Unreadable:

@@ -87,8 +87,12 @@ class MaskedImages:
 
     def select(self, rows: NDArray) -> MaskedImages:
         """The same with only these rows."""
-        lists = {n: [getattr(self, n)[int(r)] for r in rows] for n in ("images", "masks", "fields", "seconds")}
-        return replace(self, split=self.split[rows], patient=self.patient[rows], where=self.where[rows], **lists)
+        picked = [int(row) for row in rows]
+        return replace(
+            self, images=[self.images[i] for i in picked], masks=[self.masks[i] for i in picked],
+            fields=[self.fields[i] for i in picked], seconds=[self.seconds[i] for i in picked],
+            split=self.split[rows], patient=self.patient[rows], where=self.where[rows],
+        )  # fmt: skip
 
     def inside(self, row: int) -> NDArray[np.bool_]:
         """The field of view (H, W) of an image."""
@@ -138,8 +142,12 @@ def read_masks(data: str | Path, reading: MaskReading | None = None, masks: bool
     """
     images = scan_masks(data, reading, masks)
     if not len(images):
-        raise UserError(f"no usable pair of image and mask; {images.quarantine.summary()}", where=data, mend="see `check`")
-    torn = len(set(zip(images.patient.tolist(), images.split.tolist(), strict=True))) - len(set(images.patient.tolist()))
+        raise UserError(
+            f"no usable pair of image and mask; {images.quarantine.summary()}", where=data, mend="see `check`"
+        )
+    torn = len(set(zip(images.patient.tolist(), images.split.tolist(), strict=True))) - len(
+        set(images.patient.tolist())
+    )
     if torn:
         raise UserError(
             f"{torn} patients occur in more than one split", where=data,

@@ -128,7 +128,9 @@ class Annotated:
 
     def __call__(self, batch: Batch, generator: Generator) -> Pseudo:
         channels = batch["image"].shape[1]
-        stack = turned(torch.cat([batch["image"], batch["target"], batch["known"]], 1), self.patch, self.view, generator)
+        stack = turned(
+            torch.cat([batch["image"], batch["target"], batch["known"]], 1), self.patch, self.view, generator
+        )
         image = intensity(stack[:, :channels], self.view.greys, generator)
         return Pseudo({"image": image}, {"target": stack[:, channels:-1], "known": (stack[:, -1:] > 0.999).float()})
 
@@ -196,7 +198,9 @@ def patch_images(data: MaskedImages, size: int, seed: int = 0, most: int = 4000)
                     found.append(image[:, *place])
                     source.append(int(data.patient[row]))
     if not found:
-        raise UserError(f"no training image holds a patch of {size} pixels", where="reading.size", mend="make it smaller")
+        raise UserError(
+            f"no training image holds a patch of {size} pixels", where="reading.size", mend="make it smaller"
+        )
     keep = np.sort(np.random.default_rng(seed).permutation(len(found))[:most])
     pixels, patient = np.stack([found[i] for i in keep]), np.array(source)[keep]
     nothing = np.full(len(keep), -1, np.int64)

@@ -73,7 +73,12 @@ def write_masks(segmenter: Segmenter, images: MaskedImages, out: Path) -> None:
             values = mask.astype(np.uint16) if segmenter.objects_ else (mask * 255).astype(np.uint8)
             Image.fromarray(values).save(folder / "masks" / name)
             inside, marked = int(some.inside(0).sum()), int((mask > 0).sum())
-            line = {"where": images.where[row], "mask": f"masks/{name}", "pixels": marked, "share": round(marked / inside, 6)}
+            line = {
+                "where": images.where[row],
+                "mask": f"masks/{name}",
+                "pixels": marked,
+                "share": round(marked / inside, 6),
+            }
             if segmenter.objects_:
                 count = int(mask.max())
                 line |= {"objects": count, "mean_pixels": round(marked / count, 1) if count else 0.0}

@@ -111,10 +111,10 @@ def hd95(truth: NDArray, guess: NDArray) -> float:
 
     if not (truth > 0).any() or not (guess > 0).any():
         return float("nan")
-    pair = [torch.from_numpy((mask > 0)[None, None].astype(np.float32)) for mask in (guess, truth)]
+    ours, theirs = (torch.from_numpy((mask > 0)[None, None].astype(np.float32)) for mask in (guess, truth))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 calls itself with an argument that it has given up
-        return float(compute_hausdorff_distance(*pair, include_background=True, percentile=95))
+        return float(compute_hausdorff_distance(ours, theirs, include_background=True, percentile=95))
 
 
 def by_image(
@@ -178,7 +178,9 @@ class Judged:
         return {name: by_image(figure, len(self.masks), groups) for name, figure in self.figures().items()}
 
 
-def judge(data: MaskedImages, masks: Sequence[NDArray[np.int32]], maps: Masks | None = None, outlines: bool = True) -> Judged:
+def judge(
+    data: MaskedImages, masks: Sequence[NDArray[np.int32]], maps: Masks | None = None, outlines: bool = True
+) -> Judged:
     """Judge masks (H, W), and where given their maps (K, H, W), of annotated images; outside the field of view nothing counts."""
     cut = [np.where(data.inside(i), mask, 0) for i, mask in enumerate(masks)]
     truth = [np.where(data.inside(i), truth_of(data, i), 0) for i in range(len(data))]

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from core.bench import Row, row
+import numpy as np
+
+from core.bench import Bench, Row, lengthless, row
 from core.cli import say
-from core.config import settings
+from core.config import settings, to_dict
 from healthcare.estimators import ImageEncoder
 from healthcare.masks import MaskedImages, read_masks
 from healthcare.patches import patch_images
@@ -22,7 +26,14 @@ from healthcare.segmentation_report import annotated_rows, mean_over, run_arm
 from healthcare.segmenter import Segmenter
 
 # how the encoder is pretrained: Models Genesis on patches, the expanding path along with the contracting one
-PRETEXT = ("encoder.kind=unet", "encoder.width=16", "encoder.depth=4", "objective.width=16", "reading.size=64", "train.precision=bf16")
+PRETEXT = (
+    "encoder.kind=unet",
+    "encoder.width=16",
+    "encoder.depth=4",
+    "objective.width=16",
+    "reading.size=64",
+    "train.precision=bf16",
+)
 PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
     "drive": {
         "U-Net": {"auroc": 0.9755, "dice": 0.8142}, "R2U-Net": {"auroc": 0.9784, "dice": 0.8171},
@@ -60,27 +71,27 @@ class Plan:
 
 
 PLANS = {
-    "drive": Plan("drive", 1200, (2, 5), 400, against=((2, 5),)),
-    "nuclei": Plan("dsb2018_nuclei_256", 1000, (5, 10, 50), 400),
+    "drive": Plan("drive", 800, (2, 5), 300, draws=2, against=((2, 5),)),
+    "nuclei": Plan("dsb2018_nuclei_256", 800, (5, 10, 50), 300, draws=2),
 }
 
 
-def drive(seed: int, out: Path) -> list[Row]:
-    """Vessels: 20 training and 20 test images, pixels inside the field of view; runs are kept in `out`."""
-    return measured(PLANS["drive"], seed, out)
+def whole_set(plan: Plan, seed: int, out: Path) -> list[Row]:
+    """All annotated images, pretrained and from scratch, and what is published; runs are kept in `out`."""
+    data, recipe, encoder = _prepared(plan, seed, out)
+    return everything(plan, data, recipe, encoder, seed, out)
 
 
-def nuclei(seed: int, out: Path) -> list[Row]:
-    """Nuclei, our split: objects found at an overlap of one half, and dice; runs are kept in `out`."""
-    return measured(PLANS["nuclei"], seed, out)
+def few_images(plan: Plan, seed: int, out: Path) -> list[Row]:
+    """Few annotated images, pretrained and from scratch; the encoder is kept in `out`, and shared with `whole_set`."""
+    data, recipe, encoder = _prepared(plan, seed, out)
+    return few_annotated(plan, data, recipe, encoder, seed)
 
 
-def measured(plan: Plan, seed: int, out: Path) -> list[Row]:
-    """All annotated images, few of them, and what is published."""
+def _prepared(plan: Plan, seed: int, out: Path) -> tuple[MaskedImages, SegmentRecipe, ImageEncoder]:
     recipe = segment_recipe(plan.data, seed=seed)
     data = read_masks(plan.data, recipe.reading)
-    encoder = pretrained(plan, data, seed, out / f"{plan.data}-pretrained-{seed}")
-    return [*everything(plan, data, recipe, encoder, seed, out), *few_annotated(plan, data, recipe, encoder, seed)]
+    return data, recipe, pretrained(plan, data, seed, out / f"{plan.data}-pretrained-{seed}")
 
 
 def pretext_recipe(steps: int, seed: int, method: str = "restore", changes: Sequence[str] = PRETEXT) -> Recipe:
@@ -112,7 +123,11 @@ def everything(
         place = out / f"{plan.data}-{arm}-{seed}"
         segmenter = Segmenter.load(place) if (place / "config.json").exists() else None
         if segmenter is None or segmenter.recipe_ != _with_network(recipe, encoder):
-            start = Segmenter.on_top_of(encoder, recipe) if arm == "pretrained" else Segmenter(_with_network(recipe, encoder))
+            start = (
+                Segmenter.on_top_of(encoder, recipe)
+                if arm == "pretrained"
+                else Segmenter(_with_network(recipe, encoder))
+            )
             segmenter = start.fit(data, out=place, note=say)
             segmenter.save(place)
         maps = segmenter.predict_proba(test)
@@ -124,7 +139,9 @@ def everything(
             made.append(row(whole, f"U-Net, {arm}", role, name, estimate, goal=goal, note=note))
     main = judged["scratch"].main
     gain = paired_gain([judged["pretrained"]], [judged["scratch"]], main)
-    made.append(row(whole, "U-Net, pretrained minus scratch", "ours", f"gain {main}", gain, note="paired, over test images"))
+    made.append(
+        row(whole, "U-Net, pretrained minus scratch", "ours", f"gain {main}", gain, note="paired, over test images")
+    )
     observer = second_observer(test)
     if observer is not None and seed == 0:
         for name, estimate in observer.estimates().items():
@@ -150,30 +167,59 @@ def few_annotated(plan: Plan, data: MaskedImages, recipe: SegmentRecipe, encoder
                 maps = segmenter.predict_proba(test)
                 judged = judge(test, [segmenter.called(m) for m in maps], maps, outlines=False)
                 found.setdefault((arm, amount), []).append(judged)
-                say(f"{plan.data}, {amount} annotated, draw {number}, {arm}: {judged.main} {judged.figures()[judged.main](_all(judged)):.4f}")  # fmt: skip
+                say(f"{plan.data}, {amount} annotated, draw {number}, {arm}: {judged.main} {judged.figures()[judged.main](np.arange(len(test))):.4f}")  # fmt: skip
     note = f"{plan.draws} draws of annotated images a seed, {plan.few_steps} steps each; interval over test images and draws"
     for (arm, amount), runs in found.items():
         place = f"{plan.data}, {amount} annotated images"
         for name in [n for n in runs[0].figures() if n in ("ap@0.5", "dice", "auroc")]:
-            made.append(row(place, f"U-Net, {arm}", "ours" if arm == "pretrained" else "floor", name, mean_over(runs, name), note=note))
+            made.append(
+                row(
+                    place,
+                    f"U-Net, {arm}",
+                    "ours" if arm == "pretrained" else "floor",
+                    name,
+                    mean_over(runs, name),
+                    note=note,
+                )
+            )
     main = next(iter(found.values()))[0].main
     pairs = [*((n, n) for n in plan.few), *plan.against]
     for ours, theirs in pairs:
         gain = paired_gain(found["pretrained", ours], found["scratch", theirs], main)
         what = f"U-Net, pretrained from {ours} minus scratch from {theirs}"
         goal = 0.0 if (ours, theirs) in plan.against else None
-        made.append(row(f"{plan.data}, {ours} annotated images", what, "ours", f"gain {main}", gain, goal=goal, note=note))
+        made.append(
+            row(f"{plan.data}, {ours} annotated images", what, "ours", f"gain {main}", gain, goal=goal, note=note)
+        )
     return made
-
-
-def _all(judged: Judged):
-    import numpy as np
-
-    return np.arange(len(judged.masks))
 
 
 def _with_network(recipe: SegmentRecipe, encoder: ImageEncoder) -> SegmentRecipe:
     return replace(recipe, encoder=encoder.recipe_.encoder)
 
 
-TESTS: Mapping[str, Callable[[int, Path], list[Row]]] = {"drive": drive, "nuclei": nuclei}
+Test = Callable[[int, Path], list[Row]]  # (seed, folder of runs) -> rows
+TESTS: Mapping[str, Test] = {
+    "drive": partial(whole_set, PLANS["drive"]),
+    "drive-few": partial(few_images, PLANS["drive"]),
+    "nuclei": partial(whole_set, PLANS["nuclei"]),
+    "nuclei-few": partial(few_images, PLANS["nuclei"]),
+}
+
+
+def depends_on(test: str) -> dict[str, Any]:
+    """What the figures of a test depend on, for the record's settings: a change of these asks for a new measurement."""
+    plan = PLANS[test.partition("-")[0]]
+    return {
+        "plan": to_dict(plan),
+        "recipe": lengthless(segment_recipe(plan.data)),
+        "pretext": lengthless(pretext_recipe(1, 0)),
+    }
+
+
+def run(out: Path, tests: Sequence[str] = tuple(TESTS), seeds: int = 1) -> Path:
+    """Measure these tests into the record in `out`; what was measured before stays. Returns the path of `results.json`."""
+    for test in tests:
+        for seed in range(seeds):
+            Bench(out, depends_on(test), say).run(test, seed, partial(TESTS[test], seed, out / "runs"))
+    return Bench(out, {}, say).write()

@@ -37,7 +37,9 @@ def read_section(data: MaskedImages) -> Section:
     rows += [("set aside", number, reason) for reason, number in data.quarantine.counts().items()]
     sides = sorted({image.shape[1:] for image in data.images})
     sizes = " × ".join(map(str, sides[0][::-1])) if len(sides) == 1 else f"{len(sides)} sizes"
-    text = f"Images of {sizes} pixels, {data.channels} channel{'s' * (data.channels > 1)}. " + " ".join(f"{n}." for n in data.notes)
+    text = f"Images of {sizes} pixels, {data.channels} channel{'s' * (data.channels > 1)}. " + " ".join(
+        f"{n}." for n in data.notes
+    )
     return Section("What was read", text.strip(), ("split", "images", "annotated, or the reason"), tuple(rows))
 
 
@@ -83,7 +85,10 @@ def outlined(mask: NDArray) -> NDArray[np.float64]:
     """The mask as 0 and 1, with a seam of 0 between touching objects, so that each has an outline."""
     region = (mask > 0).astype(float)
     for axis in (0, 1):
-        before, after = np.take(mask, range(mask.shape[axis] - 1), axis), np.take(mask, range(1, mask.shape[axis]), axis)
+        before, after = (
+            np.take(mask, range(mask.shape[axis] - 1), axis),
+            np.take(mask, range(1, mask.shape[axis]), axis),
+        )
         seam = (before != after) & (before > 0) & (after > 0)
         region[(slice(None),) * axis + (slice(0, -1),)][seam] = 0
     return region

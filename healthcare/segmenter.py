@@ -65,7 +65,11 @@ class PatchLoss(Method):
         with torch.autocast(logits.device.type, enabled=False):
             logits, target = torch.where(known, logits.float(), OUTSIDE), torch.where(known, target.float(), 0.0)
             region = (target[:, :1] > 0.5).float()
-            loss = F.binary_cross_entropy_with_logits(logits[:, :1], region) if self.both is None else self.both(logits[:, :1], region)
+            loss = (
+                F.binary_cross_entropy_with_logits(logits[:, :1], region)
+                if self.both is None
+                else self.both(logits[:, :1], region)
+            )
             if logits.shape[1] > 1:
                 loss = loss + F.binary_cross_entropy_with_logits(logits[:, 1:], target[:, 1:])
         return Out(loss)
@@ -123,7 +127,9 @@ class Segmenter(PretrainedEncoder):
             UserError: no annotated training image, nothing marked in any of them, or images that the encoder cannot read.
         """
         recipe = self.recipe or region()
-        data = X if isinstance(X, MaskedImages) else from_arrays(list(X), None if y is None else list(y), recipe.reading)
+        data = (
+            X if isinstance(X, MaskedImages) else from_arrays(list(X), None if y is None else list(y), recipe.reading)
+        )
         rows = data.rows("train", annotated=True)
         masks = [data.masks[row] for row in rows]
         if not any(mask is not None and mask.any() for mask in masks):

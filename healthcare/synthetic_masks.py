@@ -60,7 +60,9 @@ def write_scenes(folder: Path, config: SceneConfig | None = None, seed: int = 0)
     for number, (image, mask) in enumerate(scenes(config, seed)):
         name = f"{number:04d}.png"
         Image.fromarray(image).save(folder / "images" / name)
-        Image.fromarray(mask.astype(np.uint16) if config.kind == "objects" else (mask * 255).astype(np.uint8)).save(folder / "masks" / name)
+        Image.fromarray(mask.astype(np.uint16) if config.kind == "objects" else (mask * 255).astype(np.uint8)).save(
+            folder / "masks" / name
+        )
         split = ("train", "test", "train", "val")[number % 4]
         lines.append(f"images/{name},masks/{name},{split}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -71,8 +73,14 @@ def _scene(config: SceneConfig, random: np.random.Generator) -> tuple[NDArray[np
     height, width = (int(side * random.uniform(1, 1.2)) for side in (config.height, config.width))
     mask = _objects(height, width, random) if config.kind == "objects" else _vessels(height, width, random)
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
-    light = 0.3 + 0.3 * np.sin(2 * np.pi * (random.uniform(0.3, 0.8) * (x * np.cos(a := random.uniform(0, 6)) + y * np.sin(a)) + random.uniform()))
-    inside = np.sqrt(depth(mask)) if config.kind == "objects" else ndimage.gaussian_filter((mask > 0).astype(float), 0.7)
+    light = 0.3 + 0.3 * np.sin(
+        2
+        * np.pi
+        * (random.uniform(0.3, 0.8) * (x * np.cos(a := random.uniform(0, 6)) + y * np.sin(a)) + random.uniform())
+    )
+    inside = (
+        np.sqrt(depth(mask)) if config.kind == "objects" else ndimage.gaussian_filter((mask > 0).astype(float), 0.7)
+    )
     image = light + (0.35 if config.kind == "objects" else -0.2) * inside + random.normal(0, config.noise, mask.shape)
     return np.clip(image * 255, 0, 255).astype(np.uint8), mask
 

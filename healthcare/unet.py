@@ -6,6 +6,8 @@ path along with the contracting one, skip connections and all, as Models Genesis
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from monai.networks.blocks import Convolution
@@ -32,8 +34,10 @@ class Expanding(nn.Module):
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
         self.width = channels[0]
-        pairs = list(zip(channels[:-1], channels[1:], strict=True))[::-1]
-        self.narrow = nn.ModuleList(Convolution(2, coarse, fine, kernel_size=1, conv_only=True) for fine, coarse in pairs)
+        pairs = list(pairwise(channels))[::-1]
+        self.narrow = nn.ModuleList(
+            Convolution(2, coarse, fine, kernel_size=1, conv_only=True) for fine, coarse in pairs
+        )
         self.join = nn.ModuleList(TwoConv(2, 2 * fine, fine, *BLOCK) for fine, _ in pairs)
 
     def forward(self, maps: list[Tensor]) -> Tensor:

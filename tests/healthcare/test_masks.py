@@ -38,7 +38,14 @@ def test_a_manifest_and_folders_give_the_same(tmp_path: Path) -> None:
     by_row = read_masks(tmp_path, MaskReading(objects=True))
     (tmp_path / "manifest.csv").unlink()
     by_name = read_masks(tmp_path, MaskReading(objects=True))
-    assert len(by_row) == len(by_name) == 6 and by_row.split.tolist() == ["train", "test", "train", "val", "train", "test"]
+    assert len(by_row) == len(by_name) == 6 and by_row.split.tolist() == [
+        "train",
+        "test",
+        "train",
+        "val",
+        "train",
+        "test",
+    ]
     for a, b, (image, mask) in zip(by_row.images, by_name.images, scenes(SceneConfig(images=6), 3), strict=True):
         assert np.array_equal(a, b) and np.allclose(a[0], image / 255)
         assert any(np.array_equal(mask, known) for known in by_row.masks)
@@ -83,11 +90,21 @@ def test_what_else_is_wrong_with_files(tmp_path: Path) -> None:
     )  # fmt: skip
     found = scan_masks(path)
     reasons = {where: reason for where, reason, _ in found.quarantine.records}
-    assert found.where.tolist() == ["row 2", "row 18"] and found.masks[1] is None, "an image without a mask is not annotated"
+    assert found.where.tolist() == ["row 2", "row 18"] and found.masks[1] is None, (
+        "an image without a mask is not annotated"
+    )
     assert len(reasons) == 15
-    assert reasons["row 3"] == "missing mask" and reasons["row 4"] == "unreadable" and reasons["row 7"] == "outside the data folder"
+    assert (
+        reasons["row 3"] == "missing mask"
+        and reasons["row 4"] == "unreadable"
+        and reasons["row 7"] == "outside the data folder"
+    )
     assert reasons["row 5"] == reasons["row 6"] == "mask with values that are not whole numbers"
-    assert reasons["row 9"] == "path listed twice" and reasons["row 10"] == "no path" and reasons["row 11"] == "unknown split"
+    assert (
+        reasons["row 9"] == "path listed twice"
+        and reasons["row 10"] == "no path"
+        and reasons["row 11"] == "unknown split"
+    )
     assert reasons["row 12"] == "too small" and reasons["row 13"] == "missing file"
     assert reasons["row 14"] == "mask with values below 0" and reasons["row 15"] == "unreadable mask"
     assert reasons["row 16"] == "unusable mask" and reasons["row 17"] == "missing mask"
@@ -141,7 +158,9 @@ def test_numbers_of_objects_lose_their_gaps_and_regions_become_one() -> None:
     mask = np.array([[0, 5], [9, 5]])
     assert labels_of(mask, (2, 2), True, "mask").tolist() == [[0, 1], [2, 1]]
     assert labels_of(np.array([[0, 255], [0, 0]]), (2, 2), False, "mask").tolist() == [[0, 1], [0, 0]]
-    assert labels_of(np.array([[7, 7], [7, 7]]), (2, 2), False, "mask").tolist() == [[1, 1], [1, 1]], "all of it is marked"
+    assert labels_of(np.array([[7, 7], [7, 7]]), (2, 2), False, "mask").tolist() == [[1, 1], [1, 1]], (
+        "all of it is marked"
+    )
 
 
 def test_a_tar_of_drives_names(tmp_path: Path) -> None:

@@ -54,7 +54,10 @@ def test_dice_is_monais() -> None:
     found = data()
     found.fields[:] = [None] * len(found)
     guess = [np.roll(m, 1, 0) for m in found.masks if m is not None]
-    pairs = [[torch.from_numpy((m > 0)[None, None].astype(np.float32)) for m in (g, t)] for g, t in zip(guess, found.masks, strict=True)]  # type: ignore[operator]
+    pairs = [
+        [torch.from_numpy((m > 0)[None, None].astype(np.float32)) for m in (g, t)]
+        for g, t in zip(guess, found.masks, strict=True)
+    ]  # type: ignore[operator]
     assert PixelCounts.of(found, guess).dice == pytest.approx([float(compute_dice(*pair)) for pair in pairs])
 
 
@@ -83,7 +86,9 @@ def test_the_threshold_is_the_best_of_the_grid() -> None:
     found = data()
     maps = [np.clip(0.35 * m + 0.05 * RANDOM.random(m.shape), 0, 1)[None] for m in found.masks if m is not None]
     chosen = best_parting(found, maps)
-    assert PixelCounts.of(found, [(m[0] > chosen.object) for m in maps]).pooled(np.arange(4)) == pytest.approx(1, abs=0.01)
+    assert PixelCounts.of(found, [(m[0] > chosen.object) for m in maps]).pooled(np.arange(4)) == pytest.approx(
+        1, abs=0.01
+    )
 
 
 def shifted(found: MaskedImages, by: int) -> Judged:
@@ -101,7 +106,9 @@ def test_a_paired_gain_has_an_interval_and_its_sign() -> None:
 
 def test_outside_the_field_of_view_nothing_counts() -> None:
     found = data()
-    outside = [np.where(found.inside(i), truth, 1 - truth) for i, truth in enumerate(m for m in found.masks if m is not None)]
+    outside = [
+        np.where(found.inside(i), truth, 1 - truth) for i, truth in enumerate(m for m in found.masks if m is not None)
+    ]
     assert (judge(found, outside).pixels.dice == 1).all()
 
 

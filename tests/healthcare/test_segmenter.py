@@ -94,7 +94,14 @@ def test_a_saved_segmenter_predicts_as_before(fitted: Segmenter, nuclei: MaskedI
 
 def fitted_encoder(out: Path, **changes: str) -> ImageEncoder:
     pixels = np.random.default_rng(0).random((40, 32, 32)).astype(np.float32)
-    changes = {"encoder.kind": "unet", "encoder.width": "8", "encoder.depth": "3", "reading.size": "32", "batch": "8", **changes}
+    changes = {
+        "encoder.kind": "unet",
+        "encoder.width": "8",
+        "encoder.depth": "3",
+        "reading.size": "32",
+        "batch": "8",
+        **changes,
+    }
     recipe = settings(preset("restore", steps=2), tuple(f"{key}={value}" for key, value in changes.items()))
     encoder = ImageEncoder(recipe).fit(pixels, out=out, note=lambda line: None)
     encoder.save(out)
@@ -106,8 +113,12 @@ def test_it_stands_on_any_convolutional_encoder(kind: str, vessels: MaskedImages
     encoder = fitted_encoder(tmp_path / "run", **{"encoder.kind": kind})
     made = Segmenter.on_top_of(encoder, short(region(), 1))
     before = {name: value.clone() for name, value in encoder.encoder_.state_dict().items()}
-    made = Segmenter.on_top_of(encoder, settings(short(region(), 1), ("train.lr=1e-9",))).fit(vessels, note=lambda line: None)
-    moved = max(float((v - before[n]).abs().max()) for n, v in made.encoder_.state_dict().items() if n.endswith("weight"))
+    made = Segmenter.on_top_of(encoder, settings(short(region(), 1), ("train.lr=1e-9",))).fit(
+        vessels, note=lambda line: None
+    )
+    moved = max(
+        float((v - before[n]).abs().max()) for n, v in made.encoder_.state_dict().items() if n.endswith("weight")
+    )
     assert moved < 1e-6, "it starts from the pretrained weights"
     assert all(torch.equal(v, before[n]) for n, v in encoder.encoder_.state_dict().items()), "which stay as they were"
     shapes = [m.shape for m in made.predict(vessels)]
@@ -143,20 +154,27 @@ def test_a_sliding_window_sees_what_the_whole_image_shows(fitted: Segmenter, nuc
 
 def test_patches_are_those_of_their_number_and_show_the_image(vessels: MaskedImages) -> None:
     masks = [m for m in vessels.masks if m is not None]
-    batches = PatchBatches(vessels.images, [m[None].astype(np.float32) for m in masks], [vessels.inside(i) for i in range(8)], 20, 16, 3)
+    batches = PatchBatches(
+        vessels.images, [m[None].astype(np.float32) for m in masks], [vessels.inside(i) for i in range(8)], 20, 16, 3
+    )
     assert torch.equal(batches.batch(2, 1)["image"], batches.batch(2, 1)["image"])
     assert not torch.equal(batches.batch(2, 1)["image"], batches.batch(2, 2)["image"])
     ordered = torch.cat([b["image"] for b in batches.ordered()])
     assert len(ordered) == batches.rows and torch.equal(batches.at(np.array([5]))["image"][0], ordered[5])
     batch, found = batches.batch(0, 0), 0
-    for image, target, known in zip(batch["image"].numpy(), batch["target"].numpy(), batch["known"].numpy(), strict=True):
+    for image, target, known in zip(
+        batch["image"].numpy(), batch["target"].numpy(), batch["known"].numpy(), strict=True
+    ):
         if not known.all():
             continue
         for whole, mask in zip(vessels.images, masks, strict=True):
             windows = np.lib.stride_tricks.sliding_window_view(whole[0], (20, 20))
-            places = np.argwhere(np.isclose(windows[..., 0, 0], image[0, 0, 0]) & np.isclose(windows[..., 9, 7], image[0, 9, 7]))
+            places = np.argwhere(
+                np.isclose(windows[..., 0, 0], image[0, 0, 0]) & np.isclose(windows[..., 9, 7], image[0, 9, 7])
+            )
             found += any(
-                np.allclose(windows[y, x], image[0]) and np.array_equal(mask[y : y + 20, x : x + 20], target[0]) for y, x in places
+                np.allclose(windows[y, x], image[0]) and np.array_equal(mask[y : y + 20, x : x + 20], target[0])
+                for y, x in places
             )
     assert found >= 5, "a patch and its target come from one place"
 
@@ -183,7 +201,9 @@ def test_pixels_that_nobody_knows_teach_nothing() -> None:
     image, target, known = torch.rand(2, 1, 16, 16), torch.rand(2, 2, 16, 16), torch.ones(2, 1, 16, 16)
     known[:, :, :, 8:] = 0
     other = torch.where(known > 0, target, 1 - target)
-    losses = [method(Pseudo({"image": image}, {"target": t, "known": known}), torch.Generator()).loss for t in (target, other)]
+    losses = [
+        method(Pseudo({"image": image}, {"target": t, "known": known}), torch.Generator()).loss for t in (target, other)
+    ]
     assert torch.equal(*losses) and losses[0] > 0
     view = PatchView(free=0)
     batch = {"image": image, "target": target, "known": known}
@@ -218,7 +238,24 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     write_scenes(tmp_path / "PATIENT-NAME", SceneConfig(images=8))
     data, small = str(tmp_path / "PATIENT-NAME"), ("encoder.kind=unet", "encoder.width=8", "encoder.depth=2")
     run, seg, out = (str(tmp_path / name) for name in ("run", "seg", "masks"))
-    assert tacit("pretrain", "--data", data, "--method", "restore", "--steps", "2", "--out", run, "--set", *small, "reading.size=32", "batch=8") == 0
+    assert (
+        tacit(
+            "pretrain",
+            "--data",
+            data,
+            "--method",
+            "restore",
+            "--steps",
+            "2",
+            "--out",
+            run,
+            "--set",
+            *small,
+            "reading.size=32",
+            "batch=8",
+        )
+        == 0
+    )
     made = ("--task", "segment", "--data", data)
     changes = ("--set", "reading.objects=true", "patch=32", "batch=4", "flips=1", "train.precision=fp32")
     assert tacit("finetune", "--run", run, *made, "--recipe", "objects", "--steps", "2", "--out", seg, *changes) == 0
@@ -239,10 +276,14 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_the_report_compares_with_scratch_and_names_nobody(nuclei: MaskedImages, tmp_path: Path) -> None:
     named = replace(nuclei, where=np.array(["SECRET"] * len(nuclei), dtype=object))
     encoder = fitted_encoder(tmp_path / "run")
-    evaluation = evaluate_masks(encoder, named, short(objects(), 3), Few(annotated=(2,), draws=2), note=lambda line: None)
+    evaluation = evaluate_masks(
+        encoder, named, short(objects(), 3), Few(annotated=(2,), draws=2), note=lambda line: None
+    )
     path = evaluation.write(tmp_path / "report")
     assert set(evaluation.answers) == {"pretraining", "labels_saved"} and evaluation.main == "ap@0.5"
-    assert {row["arm"] for row in evaluation.label_curve} == {"pretrained", "scratch"} and len(evaluation.label_curve) == 6
+    assert {row["arm"] for row in evaluation.label_curve} == {"pretrained", "scratch"} and len(
+        evaluation.label_curve
+    ) == 6
     page = path.read_text(encoding="utf-8")
     assert "SECRET" not in page and "SECRET" not in (tmp_path / "report/evaluation.json").read_text()
     assert page.count("<svg") >= 4 and "Predictions" in page
