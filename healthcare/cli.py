@@ -23,17 +23,24 @@ class Synth:
         out: folder.
         size: images.
         seed: equal seeds give equal files.
-        format: one npz with MedMNIST's keys, or PNG files with a manifest.csv.
+        format: one npz with MedMNIST's keys, or PNG files with a manifest.csv; or, for segmentation, images with masks of numbered
+            objects or of vessels.
         pixels: side of an image.
     """
 
     out: Path
     size: int = 2400
     seed: int = 0
-    format: Literal["npz", "manifest"] = "npz"
+    format: Literal["npz", "manifest", "objects", "vessels"] = "npz"
     pixels: int = 28
 
     def run(self) -> None:
+        if self.format in ("objects", "vessels"):
+            from healthcare.synthetic_masks import SceneConfig, write_scenes
+
+            scenes = SceneConfig(self.format, self.size, self.pixels, self.pixels)
+            print(f"{self.size} images with masks: {write_scenes(self.out, scenes, self.seed)}")
+            return
         from healthcare.synthetic import CohortConfig, write
 
         path = write(self.out, CohortConfig(images=self.size, size=self.pixels), self.seed, self.format)
@@ -45,7 +52,8 @@ class Check:
     """Read every image, say what is wrong and where, look for leaks; exit 1 where nothing usable is left, or on a leak.
 
     Attributes:
-        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist, dsb2018_nuclei_256).
+        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist, dsb2018_nuclei_256, drive); of images with masks, the
+            masks are checked too.
         out: folder for quarantine.csv.
         size: side to which images are resized, in pixels.
     """
@@ -56,7 +64,12 @@ class Check:
 
     def run(self) -> int:
         from healthcare.data import Reading, scan
+        from healthcare.masks import has_masks
 
+        if has_masks(self.data):
+            from healthcare.segment_commands import check_masks
+
+            return check_masks(self.data, self.out)
         images = scan(self.data, Reading(size=self.size))
         for split, table in images.counts().items():
             print(f"{split}: " + (", ".join(f"{count} {name}" for name, count in table.items()) or "no image"))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from core.datasets import Known, locate, verify
 from core.errors import UserError
 from core.quarantine import Quarantine
+from healthcare.audit import in_two_splits
 from healthcare.data import KNOWN as IMAGES
 from healthcare.readers import Limits, Unreadable
 
@@ -93,6 +94,10 @@ class MaskedImages:
             fields=[self.fields[i] for i in picked], seconds=[self.seconds[i] for i in picked],
             split=self.split[rows], patient=self.patient[rows], where=self.where[rows],
         )  # fmt: skip
+
+    def torn(self) -> int:
+        """How many patients occur in more than one split."""
+        return in_two_splits(self.patient, self.split)
 
     def inside(self, row: int) -> NDArray[np.bool_]:
         """The field of view (H, W) of an image."""

@@ -88,6 +88,27 @@ def write_masks(segmenter: Segmenter, images: MaskedImages, out: Path) -> None:
             images.quarantine.write(folder / "quarantine.csv")
 
 
+def check_masks(data: str, out: Path) -> int:
+    """Read every image and mask, say what is wrong and where; 1 where nothing usable is left, or a patient is in two splits."""
+    from healthcare.masks import scan_masks
+    from healthcare.segment_recipes import segment_recipe
+
+    images = scan_masks(data, segment_recipe(data).reading)
+    if not len(images) and len(other := scan_masks(data, segment_recipe(data, "objects").reading)):
+        print("masks number objects: segment them with --recipe objects")
+        images = other
+    for split in ("train", "val", "test"):
+        print(f"{split}: {len(images.rows(split))} images, {len(images.rows(split, annotated=True))} with masks")
+    for line in images.notes:
+        print(line)
+    print(images.quarantine.summary())
+    if len(images.quarantine):
+        print(f"each with its reason: {images.quarantine.write(out / 'quarantine.csv')}")
+    torn = images.torn()
+    print(f"patients in two splits: {torn}")
+    return 1 if not len(images) or torn else 0
+
+
 def finetune_segmenter(
     run: Path | None, data: str, out: Path, recipe_name: str | None, steps: int | None, seed: int, device: str,
     changes: Sequence[str],

@@ -235,7 +235,10 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
             main(words)
         return int(end.value.code or 0)
 
-    write_scenes(tmp_path / "PATIENT-NAME", SceneConfig(images=8))
+    assert (
+        tacit("synth", "--format", "objects", "--size", "8", "--pixels", "64", "--out", str(tmp_path / "PATIENT-NAME"))
+        == 0
+    )
     data, small = str(tmp_path / "PATIENT-NAME"), ("encoder.kind=unet", "encoder.width=8", "encoder.depth=2")
     run, seg, out = (str(tmp_path / name) for name in ("run", "seg", "masks"))
     assert (
@@ -256,6 +259,9 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         )
         == 0
     )
+    capsys.readouterr()
+    assert tacit("check", "--data", data, "--out", str(tmp_path)) == 0
+    assert "--recipe objects" in (said := capsys.readouterr().out) and "train: 4 images, 4 with masks" in said
     made = ("--task", "segment", "--data", data)
     changes = ("--set", "reading.objects=true", "patch=32", "batch=4", "flips=1", "train.precision=fp32")
     assert tacit("finetune", "--run", run, *made, "--recipe", "objects", "--steps", "2", "--out", seg, *changes) == 0
