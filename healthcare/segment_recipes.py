@@ -72,11 +72,11 @@ def vessels(steps: int | None = None, seed: int = 0, device: str = "cpu") -> Seg
 
 
 def objects(steps: int | None = None, seed: int = 0, device: str = "cpu") -> SegmentRecipe:
-    """Objects that are to be told apart and counted, such as nuclei; masks number them.
+    """Objects that are to be told apart and counted, such as nuclei; masks number them. Grey values are taken to their roots.
 
     Command: `tacit-healthcare finetune --task segment --data dsb2018_nuclei_256 --recipe objects --out SEG`.
     """
-    return SegmentRecipe("objects", _train(steps, seed, device), MaskReading(objects=True))
+    return SegmentRecipe("objects", _train(steps, seed, device), MaskReading(contrast="root", objects=True))
 
 
 RECIPES: dict[str, Callable[..., SegmentRecipe]] = {"region": region, "vessels": vessels, "objects": objects}
