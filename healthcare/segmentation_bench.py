@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from core.bench import Bench, Row, lengthless, row
 from core.cli import say
 from core.config import settings, to_dict
@@ -22,7 +20,7 @@ from healthcare.patches import patch_images
 from healthcare.presets import Recipe, preset
 from healthcare.segment_recipes import SegmentRecipe, lengthened, segment_recipe
 from healthcare.segmentation import Judged, judge, paired_gain, second_observer
-from healthcare.segmentation_report import annotated_rows, mean_over, run_arm
+from healthcare.segmentation_report import annotated_rows, run_arm
 from healthcare.segmenter import Segmenter
 
 # how the encoder is pretrained: Models Genesis on patches, the expanding path along with the contracting one
@@ -32,6 +30,7 @@ PRETEXT = (
     "encoder.depth=4",
     "objective.width=16",
     "reading.size=64",
+    "batch=32",
     "train.precision=bf16",
 )
 PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
@@ -56,7 +55,7 @@ class Plan:
         data: its name.
         steps: of the training on all annotated images.
         few: numbers of annotated images of the curve; few_steps: of each of its trainings.
-        draws: of annotated images, each seed.
+        draws: of annotated images that share one pretrained encoder; a seed of the few-image tests is one draw.
         pretrain: steps of pretraining.
         against: pretrained with so many annotated images is compared with scratch with so many.
     """
@@ -66,13 +65,13 @@ class Plan:
     few: tuple[int, ...]
     few_steps: int
     draws: int = 3
-    pretrain: int = 600
+    pretrain: int = 500
     against: tuple[tuple[int, int], ...] = ()
 
 
 PLANS = {
-    "drive": Plan("drive", 800, (2, 5), 300, draws=2, against=((2, 5),)),
-    "nuclei": Plan("dsb2018_nuclei_256", 800, (5, 10, 50), 300, draws=2),
+    "drive": Plan("drive", 800, (2, 5), 250, against=((2, 5),)),
+    "nuclei": Plan("dsb2018_nuclei_256", 800, (5, 10, 50), 250),
 }
 
 
@@ -82,10 +81,10 @@ def whole_set(plan: Plan, seed: int, out: Path) -> list[Row]:
     return everything(plan, data, recipe, encoder, seed, out)
 
 
-def few_images(plan: Plan, seed: int, out: Path) -> list[Row]:
-    """Few annotated images, pretrained and from scratch; the encoder is kept in `out`, and shared with `whole_set`."""
-    data, recipe, encoder = _prepared(plan, seed, out)
-    return few_annotated(plan, data, recipe, encoder, seed)
+def few_images(plan: Plan, draw: int, out: Path) -> list[Row]:
+    """One draw of few annotated images, pretrained and from scratch; the encoder is kept in `out`, and shared by several draws."""
+    data, recipe, encoder = _prepared(plan, draw // plan.draws, out)
+    return few_annotated(plan, data, recipe, encoder, draw)
 
 
 def _prepared(plan: Plan, seed: int, out: Path) -> tuple[MaskedImages, SegmentRecipe, ImageEncoder]:
@@ -152,40 +151,27 @@ def everything(
     return made
 
 
-def few_annotated(plan: Plan, data: MaskedImages, recipe: SegmentRecipe, encoder: ImageEncoder, seed: int) -> list[Row]:
-    """Both arms with few annotated images, several draws, each with the same steps; the validation images are not used."""
+def few_annotated(plan: Plan, data: MaskedImages, recipe: SegmentRecipe, encoder: ImageEncoder, draw: int) -> list[Row]:
+    """Both arms with few annotated images, each with the same steps; the validation images are not used."""
     recipe = replace(lengthened(recipe, plan.few_steps), flips=1)
     test = data.select(data.rows("test"))
-    found: dict[tuple[str, int], list[Judged]] = {}
+    found: dict[tuple[str, int], Judged] = {}
     made: list[Row] = []
+    note = f"{plan.few_steps} steps each, from equal images and patches; interval over test images and draws of annotated images"
     for amount in plan.few:
-        for draw in range(plan.draws):
-            number = plan.draws * seed + draw
-            rows = annotated_rows(data, amount, number)
-            for arm in ("scratch", "pretrained"):
-                segmenter = run_arm(arm, encoder, data, recipe, rows, number)
-                maps = segmenter.predict_proba(test)
-                judged = judge(test, [segmenter.called(m) for m in maps], maps, outlines=False)
-                found.setdefault((arm, amount), []).append(judged)
-                say(f"{plan.data}, {amount} annotated, draw {number}, {arm}: {judged.main} {judged.figures()[judged.main](np.arange(len(test))):.4f}")  # fmt: skip
-    note = f"{plan.draws} draws of annotated images a seed, {plan.few_steps} steps each; interval over test images and draws"
-    for (arm, amount), runs in found.items():
-        place = f"{plan.data}, {amount} annotated images"
-        for name in [n for n in runs[0].figures() if n in ("ap@0.5", "dice", "auroc")]:
-            made.append(
-                row(
-                    place,
-                    f"U-Net, {arm}",
-                    "ours" if arm == "pretrained" else "floor",
-                    name,
-                    mean_over(runs, name),
-                    note=note,
-                )
-            )
-    main = next(iter(found.values()))[0].main
-    pairs = [*((n, n) for n in plan.few), *plan.against]
-    for ours, theirs in pairs:
-        gain = paired_gain(found["pretrained", ours], found["scratch", theirs], main)
+        rows = annotated_rows(data, amount, draw)
+        for arm in ("scratch", "pretrained"):
+            segmenter = run_arm(arm, encoder, data, recipe, rows, draw)
+            maps = segmenter.predict_proba(test)
+            judged = found[arm, amount] = judge(test, [segmenter.called(m) for m in maps], maps, outlines=False)
+            estimates = judged.estimates()
+            say(f"{plan.data}, {amount} annotated, draw {draw}, {arm}: {judged.main} {estimates[judged.main]}")
+            place, role = f"{plan.data}, {amount} annotated images", "ours" if arm == "pretrained" else "floor"
+            for name in [n for n in estimates if n in ("ap@0.5", "dice", "auroc")]:
+                made.append(row(place, f"U-Net, {arm}", role, name, estimates[name], note=note))
+    main = next(iter(found.values())).main
+    for ours, theirs in (*((n, n) for n in plan.few), *plan.against):
+        gain = paired_gain([found["pretrained", ours]], [found["scratch", theirs]], main)
         what = f"U-Net, pretrained from {ours} minus scratch from {theirs}"
         goal = 0.0 if (ours, theirs) in plan.against else None
         made.append(
