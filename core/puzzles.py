@@ -142,11 +142,11 @@ def jigsaw(
 def cells(image: Tensor, tiles: int, gap: int | None = None, dims: int = 2) -> list[Tensor]:
     """The tiles that `jigsaw` has put into an image, (B, …, h, w) or (B, …, d, h, w) each, row by row: those of the same `gap`."""
     sides, corner, gap = _cells_of(tuple(image.shape[-dims:]), tiles, gap)
-    cuts = [
+    cuts: list[list[slice]] = [
         [slice(at + gap // 2 + i * side, at + gap // 2 + (i + 1) * side - gap) for i in range(tiles)]
         for at, side in zip(corner, sides, strict=True)
     ]
-    return [image[(..., *cut)] for cut in itertools.product(*cuts)]
+    return [image[(..., *places)] for places in itertools.product(*cuts)]
 
 
 def _cells_of(sides: tuple[int, ...], tiles: int, gap: int | None) -> tuple[tuple[int, ...], tuple[int, ...], int]:

@@ -12,6 +12,7 @@ import tyro
 from core.cli import main as run_commands
 from core.cli import say
 from core.verbs import export_of
+from healthcare.segment_commands import Segment
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Synth:
         out: folder.
         size: images.
         seed: equal seeds give equal files.
-        format: one npz with MedMNIST's keys, or PNG files (NIfTI of volumes) with a manifest.csv.
+        format: one npz with MedMNIST's keys, or PNG files (NIfTI of volumes) with a manifest.csv; or, for segmentation, images with
+            masks of numbered objects or of vessels.
         pixels: side of an image.
         dims: 2 for images, 3 for volumes.
     """
@@ -30,14 +32,21 @@ class Synth:
     out: Path
     size: int = 2400
     seed: int = 0
-    format: Literal["npz", "manifest"] = "npz"
+    format: Literal["npz", "manifest", "objects", "vessels"] = "npz"
     pixels: int = 28
     dims: int = 2
 
     def run(self) -> None:
+        if self.format in ("objects", "vessels"):
+            from healthcare.synthetic_masks import SceneConfig, write_scenes
+
+            scenes = SceneConfig(self.format, self.size, self.pixels, self.pixels)
+            print(f"{self.size} images with masks: {write_scenes(self.out, scenes, self.seed)}")
+            return
         from healthcare.synthetic import CohortConfig, write
 
-        path = write(self.out, CohortConfig(images=self.size, size=self.pixels, dims=self.dims), self.seed, self.format)
+        form: Literal["npz", "manifest"] = "manifest" if self.format == "manifest" else "npz"
+        path = write(self.out, CohortConfig(images=self.size, size=self.pixels, dims=self.dims), self.seed, form)
         print(f"{self.size} images: {path}")
 
 
@@ -46,7 +55,8 @@ class Check:
     """Read every image, say what is wrong and where, look for leaks; exit 1 where nothing usable is left, or on a leak.
 
     Attributes:
-        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist, dsb2018_nuclei_256).
+        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist, dsb2018_nuclei_256, drive); of images with masks, the
+            masks are checked too.
         out: folder for quarantine.csv.
         size: side to which images are resized, in pixels.
     """
@@ -57,7 +67,12 @@ class Check:
 
     def run(self) -> int:
         from healthcare.data import Reading, scan
+        from healthcare.masks import has_masks
 
+        if has_masks(self.data):
+            from healthcare.segment_commands import check_masks
+
+            return check_masks(self.data, self.out)
         images = scan(self.data, Reading(size=self.size))
         for split, table in images.counts().items():
             print(f"{split}: " + (", ".join(f"{count} {name}" for name, count in table.items()) or "no image"))
@@ -102,8 +117,8 @@ class Pretrain:
     def run(self) -> None:
         from core.config import settings
         from core.errors import UserError
-        from healthcare.data import read
         from healthcare.estimators import ImageEncoder
+        from healthcare.patches import training_images
         from healthcare.presets import preset
 
         if self.steps is not None and self.minutes is not None:
@@ -117,7 +132,7 @@ class Pretrain:
             say(f"{recipe.patches} cubes an epoch of {len(volumes)} volumes; {volumes.quarantine.summary()}")
             encoder.fit(volumes, out=self.out, note=say)
         else:
-            images = read(self.data, recipe.reading)
+            images = training_images(self.data, recipe)
             say(f"{len(images.rows('train'))} training images; {images.quarantine.summary()}")
             encoder.fit(images, out=self.out, note=say)
         encoder.save(self.out)
@@ -134,6 +149,9 @@ class Evaluate:
         out: folder for the report.
         draws: label draws a fraction.
         device: cpu, cuda, cuda:1, …
+        task: classify images, or segment them: with few and with all masks, beside the same network from scratch.
+        recipe: of a segmenter: region, vessels, objects.
+        steps: of each training of a segmenter.
     """
 
     run_: Annotated[Path, tyro.conf.arg(name="run")]
@@ -141,8 +159,16 @@ class Evaluate:
     out: Path
     draws: int = 3
     device: str = "cpu"
+    task: Literal["classify", "segment"] = "classify"
+    recipe: str | None = None
+    steps: int | None = None
 
     def run(self) -> None:
+        if self.task == "segment":
+            from healthcare.segment_commands import evaluate_segmenter
+
+            evaluate_segmenter(self.run_, self.data, self.out, self.recipe, self.steps, self.draws, self.device)
+            return
         from dataclasses import replace
 
         from healthcare.data import read
@@ -169,16 +195,37 @@ class Finetune:
     Attributes:
         run_: the run folder.
         data: labelled images; the threshold is chosen on their validation split.
-        out: folder of the classifier.
+        out: folder of the classifier, or of the segmenter.
         device: cpu, cuda, cuda:1, …
+        task: classify images, or segment them: the data then have masks, and without a run the network starts from scratch.
+        recipe: of a segmenter: region, vessels, objects; that of a known set, or region, where none is given.
+        steps: of training a segmenter.
+        seed: of a segmenter's initial weights and patches.
+        set: other settings of a segmenter's recipe, as key=value, such as reading.channel=green or train.lr=1e-3.
     """
 
-    run_: Annotated[Path, tyro.conf.arg(name="run")]
     data: str
     out: Path
+    run_: Annotated[Path | None, tyro.conf.arg(name="run")] = None
     device: str = "cpu"
+    task: Literal["classify", "segment"] = "classify"
+    recipe: str | None = None
+    steps: int | None = None
+    seed: int = 0
+    set: tuple[str, ...] = ()
 
     def run(self) -> None:
+        if self.task == "segment":
+            from healthcare.segment_commands import finetune_segmenter
+
+            finetune_segmenter(
+                self.run_, self.data, self.out, self.recipe, self.steps, self.seed, self.device, self.set
+            )  # fmt: skip
+            return
+        if self.run_ is None:
+            from core.errors import UserError
+
+            raise UserError("a classifier stands on a run", where="--run", mend="give the folder of pretrain")
         from healthcare.data import read
         from healthcare.estimators import ImageClassifier, ImageEncoder
 
@@ -284,6 +331,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line `tacit-healthcare`."""
     commands = {
         "synth": Synth, "check": Check, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune,
-        "predict": Predict, "embed": Embed, "export": export_of("healthcare.estimators:ImageEncoder"), "bench": BenchCommand,
+        "predict": Predict, "segment": Segment, "embed": Embed, "export": export_of("healthcare.estimators:ImageEncoder"), "bench": BenchCommand,
     }  # fmt: skip
     run_commands("healthcare", commands, "Self-supervised learning on medical images.", argv)
