@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -146,7 +148,8 @@ def cells(image: Tensor, tiles: int, gap: int | None = None, dims: int = 2) -> l
         [slice(at + gap // 2 + i * side, at + gap // 2 + (i + 1) * side - gap) for i in range(tiles)]
         for at, side in zip(corner, sides, strict=True)
     ]
-    return [image[(..., *places)] for places in itertools.product(*cuts)]
+    places: Iterable[Any] = itertools.product(*cuts)
+    return [image[(..., *place)] for place in places]
 
 
 def _cells_of(sides: tuple[int, ...], tiles: int, gap: int | None) -> tuple[tuple[int, ...], tuple[int, ...], int]:
