@@ -74,7 +74,9 @@ def build_encoder(config: EncoderConfig, channels: int, size: int, dims: int = 2
         from healthcare.unet import UNet
 
         if dims != 2:
-            raise UserError("the U-Net reads images alone", where="encoder.kind", mend="use small or resnet18 for volumes")
+            raise UserError(
+                "the U-Net reads images alone", where="encoder.kind", mend="use small or resnet18 for volumes"
+            )
         return UNet(channels, config.width, config.depth)
     if config.kind == "small":
         return small_convnet(channels, config.width, dims=dims)
