@@ -26,15 +26,17 @@ if TYPE_CHECKING:
     from healthcare.presets import Recipe, simclr
     from healthcare.segment_recipes import segment_recipe
     from healthcare.segmenter import Segmenter
+    from healthcare.volumes import Volumes, open_volumes
 
 _HOME = {
     "Images": "data", "Reading": "data", "read": "data", "ImageClassifier": "estimators", "ImageEncoder": "estimators",
     "EvaluationConfig": "evaluation", "evaluate": "evaluation", "Recipe": "presets", "simclr": "presets",
     "MaskReading": "masks", "MaskedImages": "masks", "read_masks": "masks", "Segmenter": "segmenter", "segment_recipe": "segment_recipes",
+    "Volumes": "volumes", "open_volumes": "volumes",
 }  # fmt: skip
 __all__ = [
     "EvaluationConfig", "ImageClassifier", "ImageEncoder", "Images", "MaskReading", "MaskedImages", "Reading", "Recipe", "Segmenter",
-    "evaluate", "read", "read_masks", "segment_recipe", "simclr",
+    "Volumes", "evaluate", "open_volumes", "read", "read_masks", "segment_recipe", "simclr",
 ]  # fmt: skip
 
 

@@ -171,7 +171,7 @@ def training_images(data: str | Path, recipe: Recipe) -> Images:
     if not has_masks(data):
         return read(data, recipe.reading)
     reading = segment_recipe(str(data)).reading
-    if recipe.pretext.kind == "colour":  # type: ignore[comparison-overlap]
+    if recipe.pretext.kind == "coloured":
         reading = replace(reading, channel="all", contrast="none")
     return patch_images(read_masks(data, reading, masks=False), recipe.reading.size, recipe.train.seed)
 
