@@ -105,7 +105,7 @@ class Segmenter(PretrainedEncoder):
         if not isinstance(encoder.encoder_, ConvNet):
             raise UserError(
                 f"a U-Net cannot stand on an encoder of kind '{config.kind}'", where="run",
-                mend="pretrain a convolutional one: --set encoder.kind=unet",
+                mend="pretrain a convolutional one: --set encoder.kind=unet encoder.width=16 reading.size=64",
             )  # fmt: skip
         made = cls(replace(recipe, encoder=config))
         made._start = deepcopy(encoder.encoder_)
