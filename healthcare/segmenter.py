@@ -33,7 +33,7 @@ from healthcare.segment_recipes import SegmentRecipe, region
 from healthcare.unet import Pixelwise
 
 MIRRORS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))  # axes that are turned round
-HELD = 2_000_000  # pixels of the training images on which thresholds are chosen, where there are no validation images
+HELD = 8_000_000  # pixels of the training images on which thresholds are chosen, where there are no validation images
 OUTSIDE = -30.0  # logit of a pixel that nobody knows: it adds nothing to either loss
 
 
