@@ -35,8 +35,8 @@ def row(
     goal: float | None = None,
     note: str = "",
 ) -> Row:
-    """One figure of one seed. Roles: ours, floor, peer, published. A None estimate needs a note that says why."""
-    if role not in ("ours", "floor", "peer", "published"):
+    """One figure of one seed. Roles: ours, floor, peer, published, and ceiling, which nothing can pass. A None estimate needs a note that says why."""
+    if role not in ("ours", "floor", "peer", "published", "ceiling"):
         raise ValueError(f"role {role}")
     if isinstance(estimate, int | float):
         estimate = Estimate(float(estimate), math.nan, math.nan)

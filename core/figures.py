@@ -18,10 +18,10 @@ from core.errors import UserError
 from core.files import whole
 
 HEAD = "| data | method | metric | figure [95 % interval] | best floor | best published | goal | seeds |\n|---|---|---|---|---|---|---|---|"
-ROLES = ("ours", "floor", "peer", "published")
+ROLES = ("ours", "floor", "peer", "published", "ceiling")
 SPEED = "core"
 START, END = "<!-- figures: made by make figures -->", "<!-- end of figures -->"
-COLOURS = {"ours": "#0b6e4f", "floor": "#888888", "peer": "#4059ad", "published": "#c1666b"}
+COLOURS = {"ours": "#0b6e4f", "floor": "#888888", "peer": "#4059ad", "published": "#c1666b", "ceiling": "#d4a017"}
 
 
 def load(results: Path) -> dict[str, list[Row]]:

@@ -1,17 +1,20 @@
 """Reason codes: which field of a payment is odd, what was seen and what was expected there.
 
-Each field is hidden by itself and told from all else: the card's earlier payments and the payment's other fields. Its surprise is
-−log of the probability of something at least as odd (two-sided for numbers, all values no likelier for categories), so that the fields
-of a payment can be ranked by it, whatever their kind. A text is as odd as its oddest word is among so many. To what the network says of a
-category is added what the card's own earlier values say (a cache, Kuhn & De Mori 1990): that a card has never been to a place among
-thousands is more than a network of any size remembers.
+Each field is hidden by itself and told from all else: the card's earlier payments and the payment's other fields. Its surprise is the
+log of an e-value (Vovk & Wang 2021), which says how many times likelier the value is as something odd than as what was expected, and 0
+where it is no likelier: so the fields of a payment can be ranked by it, whatever their kind. Of a category it is how many times likelier
+the value is among all earlier payments than here: a rare hour tells nothing where it is as rare for everyone. Of a number it is made of
+the probability of one at least as odd, on both sides; of a text, which is as odd as its oddest word is among so many, alike.
+
+To what the network says of a category is added what the card's own earlier values say (a cache, Kuhn & De Mori 1990): that a card has
+never been to a place among thousands is more than a network of any size remembers.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -45,8 +48,9 @@ def explain(scorer: FraudScorer, data: Data, rows: NDArray[np.bool_], batch_size
     histories = encoded.histories
     events = np.flatnonzero(histories.from_table(given_rows(data, encoded.table, rows)))
     windows = _ending_at(events, histories, encoder.recipe_.shape.context)
+    before = _before(encoded, events)
     parts = [
-        _batch(encoder.encoder_, heads, encoded, windows, at, encoder.device)
+        _batch(encoder.encoder_, heads, encoded, before, windows, at, encoder.device)
         for at in np.array_split(np.arange(len(events)), max(1, math.ceil(len(events) / batch_size)))
         if len(at)
     ]
@@ -66,8 +70,9 @@ def _ending_at(events: NDArray[np.int64], histories: Histories, context: int) ->
 
 @torch.inference_mode()
 def _batch(
-    encoder: TokenEncoder, heads: nn.ModuleDict, encoded: Encoded, windows: Windows, at: NDArray[np.int64], device: str
-) -> pd.DataFrame:
+    encoder: TokenEncoder, heads: nn.ModuleDict, encoded: Encoded, before: NDArray[np.bool_], windows: Windows,
+    at: NDArray[np.int64], device: str,
+) -> pd.DataFrame:  # fmt: skip
     """The fields of some payments, in the columns of `explain` but for `row`, in whose place stands `event`."""
     encoder.to(device).eval()
     heads.to(device).eval()
@@ -99,9 +104,13 @@ def _batch(
             expected = _likeliest_text(encoded, chances, ids, windowed)
             seen = [_text(encoded, at) for at in explained]
         else:
-            odder, likely, share = _category(cast(CategoricalHead, head).log_probs(state), value)
-            own = [_habit(encoded, name, event) for event in explained]
-            surprise = _nats(_mixed(odder.cpu(), own).to(device), value)
+            log_probs = cast(CategoricalHead, head).log_probs(state)
+            _, likely, share = _category(log_probs, value)
+            common = Common.of(encoded.histories.ragged.fields[name][before], encoded.values(name)[before])
+            network = log_probs.exp().gather(1, value[:, None])[:, 0].cpu().numpy()
+            network = network / common.id(value.cpu().numpy(), log_probs.shape[1])
+            ratio = _mixed(network, [_habit(encoded, common, name, event) for event in explained])
+            surprise = torch.from_numpy(np.where(value.cpu() != MISSING, -np.log(ratio.clip(1e-30, 1)), 0.0))
             words = [_named(encoded, name, v, earlier) for v, earlier in zip(likely, windowed, strict=True)]
             expected = [
                 f"{word} ({', '.join([f'{p:.0%}', *notes])})" for (word, notes), p in zip(words, share, strict=True)
@@ -122,7 +131,14 @@ def _number(head: MixtureHead, codec: EventCodec, name: str, state: Tensor, valu
         f"about {_said(codec, name, b)} ({_said(codec, name, a)} to {_said(codec, name, c)})"
         for a, b, c in zip(low, middle, high, strict=True)
     ]
-    return torch.where(torch.isnan(value), 0.0, -tail.clamp(1e-30, 1).log()), said
+    return torch.where(torch.isnan(value), 0.0, _evidence(tail)), said
+
+
+def _evidence(odder: Tensor) -> Tensor:
+    """Log of the e-value (B,) of a probability of something at least as odd, not below 0: the calibrator that needs no setting, which is
+    the mean over κ of κp^(κ − 1) (Vovk & Wang 2021, section 2)."""
+    p = odder.double().clamp(1e-30, 1 - 1e-6)
+    return ((1 - p + p * p.log()) / (p * p.log().square())).log().clamp(min=0).to(odder.dtype)
 
 
 def _category(log_probs: Tensor, value: Tensor) -> tuple[Tensor, list[int], list[float]]:
@@ -136,36 +152,67 @@ def _category(log_probs: Tensor, value: Tensor) -> tuple[Tensor, list[int], list
     return odder, likely.tolist(), share.tolist()
 
 
-def _nats(odder: Tensor, value: Tensor) -> Tensor:
-    """Surprise (B,), 0 where the value is missing."""
-    return torch.where(value != MISSING, -odder.clamp(1e-30, 1).log(), 0.0)
+class Common(NamedTuple):
+    """How often each value of a category occurs among all payments before those that are explained.
+
+    Attributes:
+        ids: times that each id of the codec does.
+        values: and each value, which several may share an id.
+    """
+
+    ids: NDArray[np.int64]
+    values: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, ids: NDArray[np.int64], values: NDArray[np.int64]) -> Common:
+        return cls(np.bincount(ids), np.bincount(values[values >= 0]))
+
+    def id(self, which: NDArray[np.int64], size: int) -> NDArray[np.float64]:
+        """Share of payments with an id, of so many that there can be; one more of each than were seen."""
+        return (_at(self.ids, which) + 1) / (self.ids.sum() + size)
+
+    def value(self, which: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Share of payments with a value; one more of each than were seen."""
+        return (_at(self.values, which) + 1) / (self.values.sum() + len(self.values) + 1)
 
 
-def _habit(encoded: Encoded, name: str, event: int) -> tuple[float, int]:
-    """By all earlier values of the card alone, the probability of one no more frequent than this event's; and how many values those are.
+def _at(counts: NDArray[np.int64], which: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Counts of numbers, 0 of those that lie beyond."""
+    return np.where(which < len(counts), counts[np.minimum(which, len(counts) - 1)] if len(counts) else 0, 0)
 
-    Of one that is new: the share of values that occurred once, which estimates how likely the next is new (Good 1953).
+
+def _before(encoded: Encoded, events: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Events (N,) before the first of those that are explained."""
+    rows = encoded.histories.rows
+    time = encoded.table.time[rows]
+    return time < time[events].min() if len(events) else np.zeros(len(rows), bool)
+
+
+def _habit(encoded: Encoded, common: Common, name: str, event: int) -> tuple[float, int]:
+    """By all earlier values of the card alone, how many times likelier this event's value is for it than for all; and how many they are.
+
+    A new value is any that others have, and the next one is new with the probability of Good (1953): the share of those that occurred once.
     """
     values = encoded.values(name)
     offsets = encoded.histories.ragged.offsets
     past = values[offsets[np.searchsorted(offsets, event, side="right") - 1] : event]
     if not len(past):
         return 1.0, 0
-    _, which, counts = np.unique(past, return_inverse=True, return_counts=True)
-    own = int((past == values[event]).sum())
-    return float((counts[which] <= own).mean() if own else (counts == 1).sum() / len(past)), len(past)
+    counts = np.unique(past, return_counts=True)[1]
+    new = max(int((counts == 1).sum()), 1) / (len(past) + 1)
+    own = float((past == values[event]).mean())
+    return new + (1 - new) * own / float(common.value(values[event : event + 1])[0]), len(past)
 
 
-def _mixed(odder: Tensor, own: list[tuple[float, int]]) -> Tensor:
-    """Both probabilities (B,), the card's own the more, the more values it has."""
-    habit, count = (torch.tensor(part, dtype=odder.dtype) for part in zip(*own, strict=True))
+def _mixed(network: NDArray[np.float64], own: list[tuple[float, int]]) -> NDArray[np.float64]:
+    """Both ratios (B,), the card's own the more, the more values it has."""
+    habit, count = (np.array(part) for part in zip(*own, strict=True))
     weight = count / (count + PRIOR)
-    return (1 - weight) * odder + weight * habit
+    return (1 - weight) * network + weight * habit
 
 
 def _oddest(odder: Tensor, known: Tensor) -> Tensor:
-    """Surprise of texts (B,), 0 where there is none: −log of the probability that the oddest of so many words is at least so odd
-    (Šidák 1967).
+    """Surprise of texts (B,), 0 where there is none, by the probability that the oddest of so many words is at least so odd (Šidák 1967).
 
     Args:
         odder: (B, words) the probability of a word no likelier than the text's own.
@@ -173,7 +220,7 @@ def _oddest(odder: Tensor, known: Tensor) -> Tensor:
     """
     rarest = odder.masked_fill(~known, 1.0).amin(-1).clamp(max=1 - 1e-7)
     some = -torch.expm1(known.sum(-1) * torch.log1p(-rarest))
-    return torch.where(known.any(-1), -some.clamp(1e-30, 1).log(), 0.0)
+    return torch.where(known.any(-1), _evidence(some), 0.0)
 
 
 def _likeliest_text(

@@ -25,6 +25,7 @@ from finance.evaluation import label_free_floors
 from finance.features import Features, amount_over_median, handbook_features
 from finance.handmade import HandMade, handmade_features
 from finance.metrics import Panel, estimate, resampled
+from finance.oracle import oracle
 from finance.split import FDH_TEST
 from finance.study import Cards, Study
 from finance.trees import Trees
@@ -46,6 +47,7 @@ PREQUENTIAL = {
 }
 FRACTIONS = (0.01, 0.05, 0.1)
 DRAWS = 20
+ORACLE = "who knows the simulator's rules"
 BEFORE = 60  # days before the labelled ones, of which features and the encoder's memory are made, where time counts
 GAIN = 1.3  # goal: how many times the average precision, with 1 % of the labels
 
@@ -158,13 +160,15 @@ def prequential(weeks: Weeks, encoder: TransactionEncoder, seed: int) -> list[Ro
     if seed == 0:
         for name, floor in (("logistic_regression", logistic_regression), ("random_forest", random_forest)):
             scores[name] = _fitted(weeks, handbook, floor, 7)
+        scores[ORACLE] = weeks.by_week(oracle(data, weeks.tested))
     note = f"{weeks.counts('unknown')['frauds']} frauds in {weeks.count} weeks; {LABEL_DAYS} days of known labels"
     for name, of_weeks in scores.items():
-        role = "ours" if "surprise" in name else "floor"
+        role = "ours" if "surprise" in name else "ceiling" if name == ORACLE else "floor"
         for metric in MAIN:
             found = estimate(weeks.values(metric, of_weeks))
             goal = GOALS[metric] if name == best else None
             said = note if name in inputs else f"{note.partition(';')[0]}; 7 days of known labels, as published"
+            said = f"{note.partition(';')[0]}; see finance.oracle" if name == ORACLE else said
             made.append(row(DATA, name, role, metric, found, goal=goal, note=said))
     for without in ("trees, Handbook's features", "trees, hand-made features"):
         a, b = (weeks.values("average_precision", scores[n]) for n in (f"{without} + surprise", without))

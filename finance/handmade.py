@@ -1,7 +1,8 @@
 """The classifier's hand-made features: the Handbook's, and what analysts add to them. Past-only, labels only once they are known.
 
 Beyond finance.features: of the card and of each categorical column, how many frauds became known in windows that end with the
-payment, and how many days ago the first and the last of them took place; of the amount, how it stands to the card's own past.
+payment, and how many days ago the first and the last of them took place; of each categorical column, whether its newest known labels are
+frauds one after the other, and since when; of the amount, how it stands to the card's own past.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from finance.features import WINDOWS, Features, Windows, amount_over_median, fra
 
 COUNTED = (3, 7, 14, 28)  # days in which frauds became known
 REMEMBERED = 35  # days; a fraud that became known earlier is as none
-NEVER = 99.0  # days since a fraud where there is none
+NEVER = 99.0  # days since a payment where there is none
+NEWEST = 5  # known labels, of which the share of frauds is taken
 RATIOS = (3, 10)  # payments of the card, the present one included, over which its amounts' ratios are joined
 
 
@@ -54,6 +56,7 @@ class HandMade:
             for name, place in self.known.items():
                 if name != "card":
                     made |= {f"{name} fraud rate, {days} d": fraud_rate(place, label, days) for days in WINDOWS}
+                    made |= _row_of_frauds(self.data, self.groups[name], label, name)
                 made |= _frauds(self.data, self.groups[name], place, label, name)
         names = (*self.free, *made)
         return Features(np.column_stack([*self.free.values(), *made.values()]), names, np.isin(names, list(made)))
@@ -86,18 +89,54 @@ def _frauds(
     data: Transactions, group: NDArray[np.int64], known: Windows, label: NDArray[np.int64], name: str
 ) -> dict[str, NDArray[np.float64]]:
     """Frauds of a row's group that are known by then: how many of late, and days since the first and the last of them."""
-    fraud = (label == 1).astype(float)
-    made = {f"{name} frauds known, {days} d": known.total(fraud, days) for days in COUNTED}
-    at = np.flatnonzero(label == 1)
+    made = {f"{name} frauds known, {days} d": known.total((label == 1).astype(float), days) for days in COUNTED}
+    at, begin, end = _remembered(data, group, label == 1)
+    for which, place in (("first", begin), ("last", end - 1)):
+        made[f"days since the {which} known fraud, {name}"] = _days_since(data, at, place, end > begin)
+    return made
+
+
+def _row_of_frauds(
+    data: Transactions, group: NDArray[np.int64], label: NDArray[np.int64], name: str
+) -> dict[str, NDArray[np.float64]]:
+    """Of a row's group, the newest labels that are known by then: frauds after the last genuine payment, and since when.
+
+    A place where every payment of late was a fraud is not what one is where a fraud was among many, or was followed by a genuine payment.
+    """
+    at, begin, end = _remembered(data, group, label >= 0)
+    fraud = label[at] == 1
+    frauds = np.append(0, np.cumsum(fraud))
+    last_genuine = np.maximum.accumulate(np.where(fraud, -1, np.arange(len(at))))
+    some = end > begin
+    genuine = np.full(len(data), -1)
+    genuine[some] = last_genuine[end[some] - 1]
+    genuine = np.maximum(genuine, begin - 1)  # begin - 1: none that is remembered
+    newest = np.maximum(end - NEWEST, begin)
+    return {
+        f"{name} frauds known in a row": (frauds[end] - frauds[genuine + 1]).astype(float),
+        f"days since the first of the row, {name}": _days_since(data, at, genuine + 1, genuine + 1 < end),
+        f"days since the last known genuine payment, {name}": _days_since(data, at, genuine, genuine >= begin),
+        f"{name} fraud share, newest {NEWEST}": (frauds[end] - frauds[newest]) / np.maximum(end - newest, 1),
+    }
+
+
+def _remembered(
+    data: Transactions, group: NDArray[np.int64], which: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Rows (K,) of `which` by group and by when their label became known; of every row (N,), which of those it knows: begin, end."""
+    at = np.flatnonzero(which)
     at = at[np.lexsort((data.label_time[at], group[at]))]
     zero = int(data.time.min())
     span = int(max(data.time.max(), data.label_time.max())) - zero + (REMEMBERED + 1) * DAY
     key, now = group[at] * span + data.label_time[at] - zero, group * span + data.time - zero
     begin = np.searchsorted(key, np.maximum(now - REMEMBERED * DAY, group * span))
-    end = np.searchsorted(key, now)  # known before this second
-    for which, place in (("first", begin), ("last", end - 1)):
-        since = np.full(len(data), NEVER)
-        some = end > begin
-        since[some] = (data.time[some] - data.time[at[place[some]]]) / DAY
-        made[f"days since the {which} known fraud, {name}"] = since
-    return made
+    return at, begin, np.searchsorted(key, now)  # known before this second
+
+
+def _days_since(
+    data: Transactions, at: NDArray[np.int64], place: NDArray[np.int64], some: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Days (N,) between each row and the row at its place in `at`; NEVER where it has none."""
+    since = np.full(len(data), NEVER)
+    since[some] = (data.time[some] - data.time[at[place[some]]]) / DAY
+    return since

@@ -16,7 +16,7 @@ from finance.classifier import FILE, FraudClassifier, learned_from
 from finance.data import DAY, Transactions, read
 from finance.encoders import Shape
 from finance.estimators import TransactionEncoder
-from finance.handmade import HandMade, handmade_features
+from finance.handmade import NEVER, NEWEST, REMEMBERED, HandMade, handmade_features
 from finance.metrics import average_precision
 from finance.presets import Recipe
 from finance.synthetic import World, write
@@ -103,6 +103,28 @@ def test_a_fraud_counts_from_the_day_on_which_it_is_known(table: Transactions) -
         if len(recent):
             since = (table.time[at] - table.time[known].max()) / DAY
             assert values["days since the last known fraud, card"][at] == pytest.approx(since)
+
+
+def test_frauds_in_a_row_are_the_newest_labels_known_by_then(table: Transactions) -> None:
+    name = table.schema.categorical[0]
+    made = handmade_features(table)
+    values = dict(zip(made.names, made.values.T, strict=True))
+    place = table.frame[name].to_numpy()
+    some = np.random.default_rng(0).choice(len(table), 60, replace=False)
+    for at in [*some, *np.flatnonzero(values[f"{name} frauds known in a row"])[:60]]:
+        known = np.flatnonzero((place == place[at]) & (table.label >= 0) & (table.label_time < table.time[at]))
+        known = known[table.label_time[known] >= table.time[at] - REMEMBERED * DAY]
+        known = known[np.lexsort((known, table.label_time[known]))]
+        genuine = known[table.label[known] == 0]
+        row = known[np.flatnonzero(known == genuine[-1])[0] + 1 :] if len(genuine) else known
+        assert values[f"{name} frauds known in a row"][at] == len(row)
+        since = (table.time[at] - table.time[row[0]]) / DAY if len(row) else NEVER
+        assert values[f"days since the first of the row, {name}"][at] == pytest.approx(since)
+        since = (table.time[at] - table.time[genuine[-1]]) / DAY if len(genuine) else NEVER
+        assert values[f"days since the last known genuine payment, {name}"][at] == pytest.approx(since)
+        newest = table.label[known[-NEWEST:]].mean() if len(known) else 0
+        assert values[f"{name} fraud share, newest {NEWEST}"][at] == pytest.approx(newest)
+    assert values[f"{name} frauds known in a row"].max() > 0
 
 
 def test_saved_and_loaded_it_says_the_same_and_a_damaged_file_is_one_line(

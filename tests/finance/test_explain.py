@@ -14,7 +14,7 @@ from core.training import TrainConfig
 from finance.data import Transactions
 from finance.encoders import Shape
 from finance.estimators import FraudScorer, TransactionEncoder
-from finance.explain import explain
+from finance.explain import Common, _evidence, _mixed, explain
 from finance.presets import Fields, Recipe
 from finance.split import default_split
 
@@ -59,6 +59,23 @@ def test_a_corrupted_amount_is_the_first_reason(scorer: FraudScorer, log: Transa
     honest = explain(scorer, log, chosen).groupby("row").first()["field"]
     corrupted = explain(scorer, with_amounts(log, chosen, 40.0), chosen).groupby("row").first()
     assert (corrupted["field"] == log.schema.amount).mean() > 0.8 > (honest == log.schema.amount).mean()
+
+
+def test_evidence_is_an_e_value_whose_mean_is_one_where_nothing_is_odd() -> None:
+    p = (torch.arange(1_000_000, dtype=torch.float64) + 0.5) / 1_000_000
+    low, high = p[p < 0.1], p[p >= 0.1]
+    assert _evidence(high).max() < 0.25 and _evidence(low).diff().max() <= 0
+    assert _evidence(p).exp().mean() < 1.75  # 1 before values below 1 are raised to it
+    assert _evidence(torch.tensor([1e-12])).item() > 15
+
+
+def test_a_value_as_rare_for_everyone_is_no_reason_and_one_that_the_card_never_had_is() -> None:
+    ids = np.repeat([3, 4, 5], [80, 19, 1])
+    common = Common.of(ids, ids)
+    assert common.value(np.array([5]))[0] < 0.03
+    network = np.array([0.01 / common.id(np.array([5]), 6)[0], 1.0])
+    assert _mixed(network, [(1.0, 0), (1.0, 0)]) == pytest.approx(network)
+    assert _mixed(np.array([1.0]), [(0.02, 190)])[0] == pytest.approx(0.05 + 0.95 * 0.02)
 
 
 def test_later_payments_and_the_size_of_batches_change_no_reason(scorer: FraudScorer, log: Transactions) -> None:
