@@ -51,7 +51,8 @@ class Heads(nn.Module):
 
     @classmethod
     def of(cls, linear: Linear, others: list[Linear]) -> Heads:
-        heads = cls(*linear.weight.shape, len(others))
+        classes, dim = linear.weight.shape
+        heads = cls(classes, dim, len(others))
         heads.weight.copy_(torch.from_numpy(linear.weight))
         heads.bias.copy_(torch.from_numpy(linear.bias))
         for place, other in enumerate(others):

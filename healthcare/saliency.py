@@ -117,21 +117,22 @@ def check(
             for k in range(ANEW)
         ]
     )  # (draws, 2, M)
-    correlations = alike.mean(0)
+    heads, whole = alike.mean(0)
     kept = said[every, asked]
     drop = kept - _said(classifier, network, _deleted(pixels, maps))[every, asked]
     random = [
         kept - _said(classifier, network, _deleted(pixels, _noise(maps.shape, generator)))[every, asked]
         for _ in range(5)
     ]
-    return Checked(maps, asked, kept, *correlations, drop, np.mean(random, axis=0))
+    return Checked(maps, asked, kept, heads, whole, drop, np.mean(random, axis=0))
 
 
 def _anew(classifier: ImageClassifier, seed: int) -> list[Network]:
     """The network with a linear layer of weights drawn anew, and with all weights drawn anew."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        heads = Heads(*classifier.heads_.weight.shape, 0)
+        classes, dim = classifier.heads_.weight.shape
+        heads = Heads(classes, dim, 0)
         heads.weight.normal_().mul_(classifier.heads_.weight.std())
         whole = ImageEncoder.build(ImageEncoder.describe(classifier)).encoder_
     whole.to(next(classifier.encoder_.parameters()).device).eval()

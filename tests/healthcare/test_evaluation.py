@@ -24,7 +24,8 @@ from healthcare.supervised import SupervisedConfig
 QUICK = EvaluationConfig(
     fractions=(0.1, 1.0),
     draws=2,
-    resamples=50,
+    resamples=30,
+    gallery=4,
     supervised=SupervisedConfig(least_steps=12, most_steps=12, trial_steps=10),
 )
 
@@ -179,3 +180,26 @@ def test_without_validation_images_cross_validated_ones_decide_and_a_network_has
         and SENSITIVITY not in found.floors["scratch"]
         and "auroc" in found.floors["scratch"]
     )
+
+
+def test_several_findings_are_evaluated_with_unknown_ones_left_out(images: Images, encoder: ImageEncoder, tmp_path: Path) -> None:
+    bright = images.pixels.mean((1, 2, 3)) > np.median(images.pixels.mean((1, 2, 3)))
+    findings = np.stack([images.label, bright], 1).astype(np.int8)
+    findings[::5, 1] = -1
+    several = replace(images, label=np.full(len(images), -1), findings=findings, classes=("lesion", "bright"))
+    config = replace(QUICK, fractions=(0.3,), headline=0.3, draws=1, resamples=10, gallery=2, prevalence=0.1)
+    found = evaluate(encoder, several, config, quiet)
+    assert found.metrics["auroc"].value > 0.6  # brightness is easy
+    assert {"ppv@sensitivity=0.95,prevalence=0.1", "npv@sensitivity=0.95,prevalence=0.1"} <= set(found.metrics)
+    table = next(section for section in found.sections if section.title == "Question by question")
+    assert [row[0] for row in table.rows] == ["lesion", "bright"]
+    assert set(found.floors) == {"raw_pixels", "self_training", "random_init", "scratch"}
+    assert found.write(tmp_path).stat().st_size > 10_000
+
+
+def test_the_report_shows_all_its_parts(evaluation: Evaluation) -> None:
+    assert [section.title for section in evaluation.sections] == [
+        "Intended use", "Cohort", "Leaks", "Sensitivity against specificity", "Precision against sensitivity", "Confusion",
+        "Calibration", "Saying nothing when unsure", "Operating points", "Map of the features", "Where it looks", "Worst errors",
+    ]  # fmt: skip
+    assert "NOT for clinical use" in evaluation.sections[0].text
