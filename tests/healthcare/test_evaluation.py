@@ -26,7 +26,7 @@ QUICK = EvaluationConfig(
     draws=2,
     resamples=30,
     gallery=4,
-    supervised=SupervisedConfig(least_steps=12, most_steps=12, trial_steps=10),
+    supervised=SupervisedConfig(rates=(1e-3,), least_steps=12, most_steps=12),
 )
 
 
@@ -76,13 +76,10 @@ def test_the_report_is_written_and_names_no_image_and_no_path(
     assert json.loads((tmp_path / "evaluation.json").read_text())["main"] == "auroc"
 
 
-def test_equal_seeds_give_equal_figures(images: Images, encoder: ImageEncoder, evaluation: Evaluation) -> None:
-    again = evaluate(encoder, images, QUICK, quiet)
-    assert again.json()["label_curve"] == evaluation.json()["label_curve"]
-    assert (
-        again.json()["metrics"] == evaluation.json()["metrics"]
-        and again.json()["floors"] == evaluation.json()["floors"]
-    )
+def test_equal_seeds_give_equal_figures(images: Images, encoder: ImageEncoder) -> None:
+    config = replace(QUICK, fractions=(0.1,), draws=1, gallery=0)
+    first, again = (evaluate(encoder, images, config, quiet).json() for _ in range(2))
+    assert all(first[part] == again[part] for part in ("label_curve", "metrics", "floors"))
 
 
 def test_test_labels_change_no_prediction(images: Images, encoder: ImageEncoder) -> None:
@@ -182,7 +179,9 @@ def test_without_validation_images_cross_validated_ones_decide_and_a_network_has
     )
 
 
-def test_several_findings_are_evaluated_with_unknown_ones_left_out(images: Images, encoder: ImageEncoder, tmp_path: Path) -> None:
+def test_several_findings_are_evaluated_with_unknown_ones_left_out(
+    images: Images, encoder: ImageEncoder, tmp_path: Path
+) -> None:
     bright = images.pixels.mean((1, 2, 3)) > np.median(images.pixels.mean((1, 2, 3)))
     findings = np.stack([images.label, bright], 1).astype(np.int8)
     findings[::5, 1] = -1
