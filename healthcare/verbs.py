@@ -20,6 +20,7 @@ class Evaluate:
         data: npz, manifest csv, folder of images, or a known name (pneumoniamnist, dsb2018_nuclei_256).
         out: folder for the report.
         draws: label draws a fraction.
+        prevalence: of the finding where the model would be used: predictive values are given for it.
         device: cpu, cuda, cuda:1, …
     """
 
@@ -27,6 +28,7 @@ class Evaluate:
     data: str
     out: Path
     draws: int = 3
+    prevalence: float | None = None
     device: str = "cpu"
 
     def run(self) -> None:
@@ -38,7 +40,7 @@ class Evaluate:
 
         encoder = ImageEncoder.load(self.run_).on(self.device)
         images = read(self.data, encoder.recipe_.reading)
-        config = EvaluationConfig(draws=self.draws)
+        config = EvaluationConfig(draws=self.draws, prevalence=self.prevalence)
         config = replace(config, supervised=replace(config.supervised, device=self.device))
         evaluation = evaluate(encoder, images, config, say)
         path = evaluation.write(self.out)
