@@ -20,8 +20,9 @@ from core.bench import Bench, Row, lengthless, row
 from core.cli import say
 from core.errors import UserError
 from healthcare import methods_bench
+from healthcare.classifier import ImageClassifier
 from healthcare.data import read
-from healthcare.estimators import ImageClassifier, ImageEncoder
+from healthcare.estimators import ImageEncoder
 from healthcare.evaluation import (
     FLOORS,
     MAIN,

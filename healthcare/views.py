@@ -49,6 +49,11 @@ class ViewConfig:
     erase: float = 0.25
 
 
+MILD = ViewConfig(
+    area=0.7, brightness=0.1, contrast=1.3, gamma=1.2, noise=0.02, blur=0.3, erase=0.0
+)  # hides no finding
+
+
 @dataclass(frozen=True)
 class ImageViews:
     """The pretext of methods that compare views: two of every image `{"image": (B, C, H, W)}`, and small crops beside them; volumes
