@@ -55,37 +55,59 @@ class Check:
     """Read every image, say what is wrong and where, look for leaks; exit 1 where nothing usable is left, or on a leak.
 
     Attributes:
-        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist, dsb2018_nuclei_256, drive); of images with masks, the
-            masks are checked too.
-        out: folder for quarantine.csv.
-        size: side to which images are resized, in pixels.
+        data: npz, manifest csv, folder of images or DICOM files, folder that prepare wrote, or a known name (pneumoniamnist,
+            dsb2018_nuclei_256, brain_tumor_mri_64, drive); of images with masks, the masks are checked too.
+        out: folder for quarantine.csv, and for copies.csv where images repeat others.
+        size: side to which images are resized, in pixels; 28 where none is given, or what data was prepared with.
+        set: other settings of reading, as key=value, such as dims=3, window=lung, frame=0 or colour=true.
     """
 
     data: str
     out: Path = Path(".")
-    size: int = 28
+    size: int | None = None
+    set: tuple[str, ...] = ()
 
     def run(self) -> int:
-        from healthcare.data import Reading, scan
+        from healthcare.checking import check
         from healthcare.masks import has_masks
 
         if has_masks(self.data):
             from healthcare.segment_commands import check_masks
 
             return check_masks(self.data, self.out)
-        images = scan(self.data, Reading(size=self.size))
-        for split, table in images.counts().items():
-            print(f"{split}: " + (", ".join(f"{count} {name}" for name, count in table.items()) or "no image"))
+        return check(self.data, self.size, self.set, self.out)
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Read, check and split data once; writes a folder that every other command takes as --data, with its split and quarantine.csv.
+
+    Attributes:
+        data: npz, manifest csv, folder of images or DICOM files, or a known name.
+        out: folder to write; what an earlier prepare left there is replaced.
+        size: side to which images are resized, in pixels.
+        seed: of the division of patients into train, val and test, where the data names no split.
+        set: other settings of reading, as key=value, such as dims=3, window=lung, frame=0 or colour=true.
+    """
+
+    data: str
+    out: Path
+    size: int = 28
+    seed: int = 0
+    set: tuple[str, ...] = ()
+
+    def run(self) -> None:
+        from core.config import settings
+        from healthcare.data import read
+        from healthcare.prepared import prepare
+        from healthcare.readers import Reading
+
+        reading = settings(Reading(size=self.size, split_seed=self.seed), self.set)
+        images = read(self.data, reading)
+        print(f"{len(images)} images: {prepare(images, reading, self.out)}")
+        images.quarantine.tell(self.out)
         for line in images.notes:
             print(line)
-        for name, count in images.audit.json().items():
-            print(f"{name.replace('_', ' ')}: {count}")
-        print(images.quarantine.summary())
-        if len(images.quarantine):
-            print(f"each with its reason: {images.quarantine.write(self.out / 'quarantine.csv')}")
-        if images.audit.patients_in_two_splits:
-            print("LEAK: give each patient one split")
-        return 1 if not len(images) or images.audit.patients_in_two_splits else 0
 
 
 @dataclass(frozen=True)
@@ -330,7 +352,8 @@ class BenchCommand:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line `tacit-healthcare`."""
     commands = {
-        "synth": Synth, "check": Check, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune,
-        "predict": Predict, "segment": Segment, "embed": Embed, "export": export_of("healthcare.estimators:ImageEncoder"), "bench": BenchCommand,
+        "synth": Synth, "check": Check, "prepare": Prepare, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune,
+        "predict": Predict, "segment": Segment, "embed": Embed, "export": export_of("healthcare.estimators:ImageEncoder"),
+        "bench": BenchCommand,
     }  # fmt: skip
     run_commands("healthcare", commands, "Self-supervised learning on medical images.", argv)

@@ -17,7 +17,8 @@ from core.errors import UserError
 from core.quarantine import Quarantine
 from healthcare.data import plain
 from healthcare.masks import MaskReading, Pair
-from healthcare.readers import FORMATS, PICTURES, SUFFIXES, Limits, Unreadable, read_image, suffix
+from healthcare.pictures import FORMATS
+from healthcare.readers import PICTURES, SUFFIXES, Limits, Unreadable, read_image, suffix
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}  # fmt: skip
 ENDS = ("_mask", "_masks", "_label", "_labels", "_seg")  # what a mask's name may add to its image's

@@ -90,7 +90,7 @@ def few_images(plan: Plan, draw: int, out: Path) -> list[Row]:
 def _prepared(plan: Plan, seed: int, out: Path) -> tuple[MaskedImages, SegmentRecipe, ImageEncoder]:
     recipe = segment_recipe(plan.data, seed=seed)
     data = read_masks(plan.data, recipe.reading)
-    return data, recipe, pretrained(plan, data, seed, out / f"{plan.data}-pretrained-{seed}")
+    return data, recipe, pretrained(plan, data, seed, out / f"{plan.data}-encoder-{seed}")
 
 
 def pretext_recipe(steps: int, seed: int, method: str = "restore", changes: Sequence[str] = PRETEXT) -> Recipe:

@@ -33,7 +33,7 @@ from healthcare.segment_recipes import SegmentRecipe, region
 from healthcare.unet import Pixelwise
 
 MIRRORS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))  # axes that are turned round
-HELD = 2_000_000  # pixels of the training images on which thresholds are chosen, where there are no validation images
+HELD = 8_000_000  # pixels of the training images on which thresholds are chosen, where there are no validation images
 OUTSIDE = -30.0  # logit of a pixel that nobody knows: it adds nothing to either loss
 
 
@@ -105,7 +105,7 @@ class Segmenter(PretrainedEncoder):
         if not isinstance(encoder.encoder_, ConvNet):
             raise UserError(
                 f"a U-Net cannot stand on an encoder of kind '{config.kind}'", where="run",
-                mend="pretrain a convolutional one: --set encoder.kind=unet",
+                mend="pretrain a convolutional one: --set encoder.kind=unet encoder.width=16 reading.size=64",
             )  # fmt: skip
         made = cls(replace(recipe, encoder=config))
         made._start = deepcopy(encoder.encoder_)

@@ -110,7 +110,7 @@ def maps_of(encoder: ConvNet, image: Tensor) -> list[Tensor]:
     if not isinstance(encoder, ConvNet):
         raise UserError(
             f"a U-Net cannot stand on {type(encoder).__name__}", where="encoder",
-            mend="pretrain a convolutional one: --set encoder.kind=unet",
+            mend="pretrain a convolutional one: --set encoder.kind=unet encoder.width=16 reading.size=64",
         )  # fmt: skip
     maps = encoder.layers({"image": image})
     return maps if maps[0].shape[2:] == image.shape[2:] else [image, *maps]
