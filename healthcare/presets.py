@@ -232,8 +232,9 @@ def jigsaw(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0,
 def micle(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
     """MICLe (Azizi et al. 2021): SimCLR whose two views are of two images of one patient, where the data name patients.
 
-    Command: `tacit-healthcare pretrain --data cohort --method micle --out run`, then `evaluate`.
-    Expected of micle's features, of untrained ones in brackets: TODO minutes
+    Command: `tacit-healthcare pretrain --data dsb2018_nuclei_256 --method micle --out run`, then `evaluate`.
+    Expected of micle's features, of untrained ones in brackets: dsb2018_nuclei_256 auroc .960 (.934) by kNN, .971
+    (.948) by a linear probe, after 2.1 minutes (docs/methods.md).
     """
     return Recipe("micle", m.SimCLRConfig(), _train(minutes, steps, seed, device), ImageViews(same_patient=True))
 
@@ -242,7 +243,9 @@ def position(minutes: float | None = 5.0, steps: int | None = None, seed: int = 
     """Position contrast (VoCo, Wu et al. 2024).
 
     Command: `tacit-healthcare pretrain --data pneumoniamnist --method position --out run`, then `evaluate`.
-    Expected of position's features, of untrained ones in brackets: TODO minutes
+    Expected of position's features, of untrained ones in brackets: dsb2018_nuclei_256 auroc .945 (.934) by kNN, .970
+    (.948) by a linear probe, after 1.7 minutes; pneumoniamnist auroc .913 (.927) by kNN, .940 (.928) by a linear probe,
+    after 2.1 minutes (docs/methods.md).
     """
     return Recipe("position", m.PositionConfig(), _train(minutes, steps, seed, device), Places())
 
@@ -250,8 +253,9 @@ def position(minutes: float | None = 5.0, steps: int | None = None, seed: int = 
 def colour(minutes: float | None = 5.0, steps: int | None = None, seed: int = 0, device: str = "cpu") -> Recipe:
     """Colourising (Zhang et al. 2016), of colour images alone.
 
-    Command: `tacit-healthcare pretrain --data fundus --method colour --out run`, then `evaluate`.
-    Expected of colour's features, of untrained ones in brackets: TODO minutes
+    Command: `tacit-healthcare pretrain --data drive --method colour --out run --set reading.size=32`.
+    Expected of colour's features, of untrained ones in brackets: drive auroc .819 (.531) by kNN, .879 (.670) by a
+    linear probe, after 9.6 minutes (docs/methods.md).
     """
     return Recipe("colour", m.DenoiseConfig(), _train(minutes, steps, seed, device), Coloured(), TOKENS, batch=64)
 
