@@ -56,13 +56,13 @@ def ct_slice(random: np.random.Generator, person: int = 0, place: int = 0, side:
     """A slice of noise with 12 bits, Hounsfield units and a window; slices of one person are one series, 2.5 mm apart."""
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRLittleEndian
 
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = f"2.25.{person + 1}.{place + 1}"
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.2")
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = UID(f"2.25.{person + 1}.{place + 1}")
     data.StudyInstanceUID, data.SeriesInstanceUID = f"2.25.{person + 1}.7", f"2.25.{person + 1}.8"
     data.Modality, data.PatientID, data.PatientName = "CT", f"G{person:05d}", f"Generated^{person}"
     data.Rows = data.Columns = side
