@@ -24,7 +24,8 @@ GROUP = "tacit.domains"
 MEMORY = "not enough memory; give less data, a smaller model or a smaller batch"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a write that fails names no file
 TRAINING = ("pretrain",)  # verbs that several processes can share
-FOLDERS = ("synth", "check", "prepare", "pretrain", "evaluate", "finetune", "bench")  # verbs whose --out is a folder
+# verbs whose --out is a folder
+FOLDERS = ("synth", "check", "prepare", "pretrain", "evaluate", "finetune", "segment", "bench")
 LARGEST_SEED = 2**32 - 1  # that every library takes
 
 

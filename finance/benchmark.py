@@ -185,6 +185,13 @@ def speed(out: Path, minutes: float | None, seed: int, device: str) -> list[Row]
     return measured(study().data, DATA, out, FDH_TEST.test)
 
 
+def prepare(out: Path, minutes: float | None, seed: int, device: str) -> list[Row]:
+    """Time and memory of the verb prepare; see finance.prepare_speed."""
+    from finance.prepare_speed import prepare_speed
+
+    return prepare_speed(out)
+
+
 TESTS: dict[str, Callable[[Path, float | None, int, str], list[Row]]] = {
     "floors": floors,
     **{name: partial(on_weeks, test) for name, test in fdh.TESTS.items()},
@@ -194,8 +201,9 @@ TESTS: dict[str, Callable[[Path, float | None, int, str], list[Row]]] = {
     "few_labels": few_labels,
     "smoke": smoke,
     "speed": speed,
+    "prepare": prepare,
 }
-ONCE = ("floors", "smoke", "speed")  # the same for every seed
+ONCE = ("floors", "smoke", "speed", "prepare")  # the same for every seed
 
 
 def bench(

@@ -32,6 +32,7 @@ def prepare_speed(out: Path) -> list[Row]:
     seconds, peak = measured(REAL)
     made.append(row(REAL, "prepare", "ours", "seconds", seconds, goal=SECONDS_GOAL, note=f"--memory {MEMORY:g}"))
     made.append(row(REAL, "prepare", "ours", "peak GiB", peak, goal=MEMORY_GOAL, note=f"--memory {MEMORY:g}"))
+    out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out) as folder:
         seconds, peak = measured(str(large_log(Path(folder), LARGE)))
     note = f"{LARGE:,} rows, in no order, --memory {MEMORY:g}"

@@ -30,6 +30,10 @@ RATES = (5e-4, 3e-3)  # learning rates tried
 class EventClassifier(Method):
     """Eats `Pseudo` with a label (B, T) for every event, -100 where not labelled: all labelled events of a window at once."""
 
+    may_collapse = (
+        False  # labels are given by a person, and its batches are numbers of windows, which an encoder cannot read
+    )
+
     def __init__(self, encoder: TokenEncoder) -> None:
         super().__init__()
         self.encoder = encoder

@@ -12,30 +12,41 @@ import tyro
 from core.cli import main as run_commands
 from core.cli import say
 from core.verbs import export_of
+from healthcare.segment_commands import Segment
 
 
 @dataclass(frozen=True)
 class Synth:
-    """Generate X-ray-like images with planted lesions, of patients with one to four images each.
+    """Generate X-ray-like images or CT-like volumes with planted lesions, of patients with one to four images each.
 
     Attributes:
         out: folder.
         size: images.
         seed: equal seeds give equal files.
-        format: one npz with MedMNIST's keys, or PNG files with a manifest.csv.
+        format: one npz with MedMNIST's keys, or PNG files (NIfTI of volumes) with a manifest.csv; or, for segmentation, images with
+            masks of numbered objects or of vessels.
         pixels: side of an image.
+        dims: 2 for images, 3 for volumes.
     """
 
     out: Path
     size: int = 2400
     seed: int = 0
-    format: Literal["npz", "manifest"] = "npz"
+    format: Literal["npz", "manifest", "objects", "vessels"] = "npz"
     pixels: int = 28
+    dims: int = 2
 
     def run(self) -> None:
+        if self.format in ("objects", "vessels"):
+            from healthcare.synthetic_masks import SceneConfig, write_scenes
+
+            scenes = SceneConfig(self.format, self.size, self.pixels, self.pixels)
+            print(f"{self.size} images with masks: {write_scenes(self.out, scenes, self.seed)}")
+            return
         from healthcare.synthetic import CohortConfig, write
 
-        path = write(self.out, CohortConfig(images=self.size, size=self.pixels), self.seed, self.format)
+        form: Literal["npz", "manifest"] = "manifest" if self.format == "manifest" else "npz"
+        path = write(self.out, CohortConfig(images=self.size, size=self.pixels, dims=self.dims), self.seed, form)
         print(f"{self.size} images: {path}")
 
 
@@ -45,7 +56,7 @@ class Check:
 
     Attributes:
         data: npz, manifest csv, folder of images or DICOM files, folder that prepare wrote, or a known name (pneumoniamnist,
-            dsb2018_nuclei_256, brain_tumor_mri_64).
+            dsb2018_nuclei_256, brain_tumor_mri_64, drive); of images with masks, the masks are checked too.
         out: folder for quarantine.csv, and for copies.csv where images repeat others.
         size: side to which images are resized, in pixels; 28 where none is given, or what data was prepared with.
         set: other settings of reading, as key=value, such as dims=3, window=lung, frame=0 or colour=true.
@@ -58,7 +69,12 @@ class Check:
 
     def run(self) -> int:
         from healthcare.checking import check
+        from healthcare.masks import has_masks
 
+        if has_masks(self.data):
+            from healthcare.segment_commands import check_masks
+
+            return check_masks(self.data, self.out)
         return check(self.data, self.size, self.set, self.out)
 
 
@@ -101,13 +117,14 @@ class Pretrain:
     Attributes:
         data: npz, manifest csv, folder of images, or a known name (pneumoniamnist, dsb2018_nuclei_256).
         out: the run folder; an interrupted run of the same settings goes on where it stopped.
-        method: views agree: simclr moco byol simsiam barlow vicreg swav dino deepcluster; hidden patches: mae data2vec; damage is
-            repaired: restore denoise vae; puzzles: rotation jigsaw.
+        method: views agree: simclr moco byol simsiam barlow vicreg swav dino deepcluster; images of one patient: micle; hidden
+            patches: mae data2vec; damage is repaired: restore denoise vae, colours too: colour; puzzles: rotation jigsaw position.
         minutes: wall time; or
         steps: optimizer steps. The recipe's own minutes where neither is given.
         seed: of initial weights, order and views.
         device: cpu, cuda, cuda:1, …
-        set: other settings of the recipe, as key=value, such as reading.size=64 or train.lr=1e-3.
+        set: other settings of the recipe, as key=value, such as reading.size=64 or train.lr=1e-3. With patches=64, `data` are large
+            volumes (.npy, .nii, .nii.gz), each epoch 64 random cubes of reading.size voxels a side of each.
     """
 
     data: str
@@ -122,16 +139,24 @@ class Pretrain:
     def run(self) -> None:
         from core.config import settings
         from core.errors import UserError
-        from healthcare.data import read
         from healthcare.estimators import ImageEncoder
+        from healthcare.patches import training_images
         from healthcare.presets import preset
 
         if self.steps is not None and self.minutes is not None:
             raise UserError("both --steps and --minutes", where="pretrain", mend="give one of them")
         recipe = settings(preset(self.method, self.minutes, self.steps, self.seed, self.device), self.set)
-        images = read(self.data, recipe.reading)
-        say(f"{len(images.rows('train'))} training images; {images.quarantine.summary()}")
-        encoder = ImageEncoder(recipe).fit(images, out=self.out, note=say)
+        encoder = ImageEncoder(recipe)
+        if recipe.patches:
+            from healthcare.volumes import open_volumes
+
+            volumes = open_volumes(self.data, recipe.reading.size, recipe.reading.limits)
+            say(f"{recipe.patches} cubes an epoch of {len(volumes)} volumes; {volumes.quarantine.summary()}")
+            encoder.fit(volumes, out=self.out, note=say)
+        else:
+            images = training_images(self.data, recipe)
+            say(f"{len(images.rows('train'))} training images; {images.quarantine.summary()}")
+            encoder.fit(images, out=self.out, note=say)
         encoder.save(self.out)
         print(f"run: {self.out}")
 
@@ -146,6 +171,9 @@ class Evaluate:
         out: folder for the report.
         draws: label draws a fraction.
         device: cpu, cuda, cuda:1, …
+        task: classify images, or segment them: with few and with all masks, beside the same network from scratch.
+        recipe: of a segmenter: region, vessels, objects.
+        steps: of each training of a segmenter.
     """
 
     run_: Annotated[Path, tyro.conf.arg(name="run")]
@@ -153,8 +181,16 @@ class Evaluate:
     out: Path
     draws: int = 3
     device: str = "cpu"
+    task: Literal["classify", "segment"] = "classify"
+    recipe: str | None = None
+    steps: int | None = None
 
     def run(self) -> None:
+        if self.task == "segment":
+            from healthcare.segment_commands import evaluate_segmenter
+
+            evaluate_segmenter(self.run_, self.data, self.out, self.recipe, self.steps, self.draws, self.device)
+            return
         from dataclasses import replace
 
         from healthcare.data import read
@@ -181,16 +217,37 @@ class Finetune:
     Attributes:
         run_: the run folder.
         data: labelled images; the threshold is chosen on their validation split.
-        out: folder of the classifier.
+        out: folder of the classifier, or of the segmenter.
         device: cpu, cuda, cuda:1, …
+        task: classify images, or segment them: the data then have masks, and without a run the network starts from scratch.
+        recipe: of a segmenter: region, vessels, objects; that of a known set, or region, where none is given.
+        steps: of training a segmenter.
+        seed: of a segmenter's initial weights and patches.
+        set: other settings of a segmenter's recipe, as key=value, such as reading.channel=green or train.lr=1e-3.
     """
 
-    run_: Annotated[Path, tyro.conf.arg(name="run")]
     data: str
     out: Path
+    run_: Annotated[Path | None, tyro.conf.arg(name="run")] = None
     device: str = "cpu"
+    task: Literal["classify", "segment"] = "classify"
+    recipe: str | None = None
+    steps: int | None = None
+    seed: int = 0
+    set: tuple[str, ...] = ()
 
     def run(self) -> None:
+        if self.task == "segment":
+            from healthcare.segment_commands import finetune_segmenter
+
+            finetune_segmenter(
+                self.run_, self.data, self.out, self.recipe, self.steps, self.seed, self.device, self.set
+            )  # fmt: skip
+            return
+        if self.run_ is None:
+            from core.errors import UserError
+
+            raise UserError("a classifier stands on a run", where="--run", mend="give the folder of pretrain")
         from healthcare.data import read
         from healthcare.estimators import ImageClassifier, ImageEncoder
 
@@ -247,12 +304,17 @@ class Embed:
     device: str = "cpu"
 
     def run(self) -> None:
-        from healthcare.data import read_new
+        from healthcare.data import Images, read_new
         from healthcare.estimators import ImageEncoder
         from healthcare.tables import embeddings, written
+        from healthcare.volumes import Volumes, open_volumes
 
         encoder = ImageEncoder.load(self.run_).on(self.device)
-        images = read_new(self.data, encoder.recipe_.reading)
+        reading = encoder.recipe_.reading
+        if encoder.recipe_.patches:  # as it was trained: cube by cube
+            images: Images | Volumes = open_volumes(self.data, reading.size, reading.limits)
+        else:
+            images = read_new(self.data, reading)
         print(f"{len(images)} images: {written(embeddings(encoder, images), self.out)}")
         if len(images.quarantine):
             place = images.quarantine.write(self.out.with_name("quarantine.csv"))
@@ -291,6 +353,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line `tacit-healthcare`."""
     commands = {
         "synth": Synth, "check": Check, "prepare": Prepare, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune,
-        "predict": Predict, "embed": Embed, "export": export_of("healthcare.estimators:ImageEncoder"), "bench": BenchCommand,
+        "predict": Predict, "segment": Segment, "embed": Embed, "export": export_of("healthcare.estimators:ImageEncoder"),
+        "bench": BenchCommand,
     }  # fmt: skip
     run_commands("healthcare", commands, "Self-supervised learning on medical images.", argv)

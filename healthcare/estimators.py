@@ -20,6 +20,7 @@ from core.estimator import PretrainedEncoder
 from core.probes import embed
 from core.tokens import Batch
 from core.training import History
+from healthcare.batches import PatientBatches
 from healthcare.data import Images, plain, resized
 from healthcare.encoders import build_encoder
 from healthcare.methods import build
@@ -28,8 +29,10 @@ from healthcare.presets import PRESETS, Recipe, batch_for, simclr
 from healthcare.probe import fit_probe
 from healthcare.readers import Unreadable
 from healthcare.views import fixed_views
+from healthcare.volumes import CubeBatches, Volumes
 
-CHUNK = 512  # images that are embedded at once
+CHUNK = 512  # images that are embedded at once, fewer where they are large
+VALUES = 1 << 24  # pixels of them
 
 
 def pixels_of(images: Images | NDArray, size: int) -> NDArray[np.float32]:
@@ -57,6 +60,34 @@ def pixels_of(images: Images | NDArray, size: int) -> NDArray[np.float32]:
     return np.stack(values)
 
 
+def batches_of(X: Images | Volumes | NDArray, recipe: Recipe) -> tuple[ArrayBatches | CubeBatches, tuple[int, ...]]:
+    """What a recipe learns from, and the shape of one image of it, channels first.
+
+    Raises:
+        UserError: images that the recipe cannot take, or partners of a patient where none is named.
+    """
+    size, seed = recipe.reading.size, recipe.train.seed
+    same_patient = getattr(recipe.pretext, "same_patient", False)
+    if same_patient and not (isinstance(X, Images) and X.named_patients):
+        raise UserError(
+            "the images name no patients", where="pretext.same_patient",
+            mend="give a column patient_id, or train with same_patient=false",
+        )  # fmt: skip
+    if isinstance(X, Volumes):
+        if recipe.method == "deepcluster":
+            raise UserError(
+                "clusters need the same images every epoch", where="patches", mend="choose another method, or patches=0"
+            )
+        cubes = max(1, recipe.patches)
+        return CubeBatches(X, size, cubes, batch_for(recipe, len(X) * cubes), seed), (1, size, size, size)
+    pixels = pixels_of(X, size)
+    arrays = {"image": pixels}
+    if same_patient:
+        assert isinstance(X, Images)
+        return PatientBatches({**arrays, "patient": X.patient}, batch_for(recipe, len(pixels)), seed), pixels.shape[1:]
+    return ArrayBatches(arrays, batch_for(recipe, len(pixels)), seed), pixels.shape[1:]
+
+
 class ImageEncoder(PretrainedEncoder):
     """Learns features of images without labels.
 
@@ -74,10 +105,10 @@ class ImageEncoder(PretrainedEncoder):
         self.recipe = recipe
 
     def fit(
-        self, X: Images | NDArray, y: object = None, *, out: str | Path | None = None,
+        self, X: Images | Volumes | NDArray, y: object = None, *, out: str | Path | None = None,
         note: Callable[[str], None] | None = None,
     ) -> Self:  # fmt: skip
-        """Pretrain. Of read `Images` the training split alone is used, whatever their labels.
+        """Pretrain. Of read `Images` the training split alone is used, whatever their labels; of opened `Volumes`, random cubes.
 
         Args:
             out: run folder; with it an interrupted training goes on where it stopped.
@@ -91,45 +122,53 @@ class ImageEncoder(PretrainedEncoder):
             raise UserError(f"no method '{recipe.method}'", where="method", mend=f"choose from {', '.join(PRESETS)}")
         if isinstance(X, Images):
             X = X.select(X.rows("train"))
-        pixels = pixels_of(X, recipe.reading.size)
-        channels, size = int(pixels.shape[1]), recipe.reading.size
-        batches = ArrayBatches({"image": pixels}, batch_for(recipe, len(pixels)), recipe.train.seed)
+        batches, shape = batches_of(X, recipe)
+        (channels, size, *_), dims, rows = shape, len(shape) - 1, batches.rows
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.train.seed)
-            method, pretext = build(recipe.objective, recipe.pretext, recipe.encoder, channels, size, len(pixels))
+            method, pretext = build(recipe.objective, recipe.pretext, recipe.encoder, channels, size, rows, dims)
             self.pretrain(method, batches, pretext, recipe.train, out, note)
-        self.recipe_, self.channels_ = recipe, channels
+        self.recipe_, self.channels_, self.dims_ = recipe, channels, dims
         self.heads_ = None  # of the pretext: nothing in this domain asks for it again
-        images = recipe.train.accumulate * min(batches.batch_size, len(pixels))  # a step
-        self.views_ = round(recipe.pretext.passes * images * self.history_.steps)
+        images = recipe.train.accumulate * min(batches.batch_size, rows)  # a step
+        self.views_ = round(recipe.pretext.passes(dims) * images * self.history_.steps)
         return self
 
-    def transform(self, X: Images | NDArray) -> NDArray[np.float32]:
-        """Features (N, D), averaged over the recipe's crops.
+    def transform(self, X: Images | Volumes | NDArray) -> NDArray[np.float32]:
+        """Features (N, D), averaged over the recipe's crops; of opened volumes, over the cubes that cover them.
 
         Raises:
-            UserError: not fitted, or images of another number of channels.
+            UserError: not fitted, images of another number of channels, or volumes where it was trained on images.
         """
         self._check_fitted()
-        pixels = pixels_of(X, self.recipe_.reading.size)
+        if isinstance(X, Volumes):
+            cubes = (np.stack(list(X.grid(row, self.recipe_.reading.size)))[:, None] for row in range(len(X)))
+            return np.stack([self._features(cube).mean(0) for cube in cubes])
+        return self._features(pixels_of(X, self.recipe_.reading.size))
+
+    def _features(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         if pixels.shape[1] != self.channels_:
             raise UserError(
                 f"images of {pixels.shape[1]} channels, the encoder was trained on {self.channels_}", where="images",
                 mend="give grey images to a grey encoder, colour ones to a colour one",
             )  # fmt: skip
+        if pixels.ndim - 2 != self.dims_:
+            raise UserError(
+                f"data of {pixels.ndim - 2} dimensions, the encoder was trained on {self.dims_}", where="images",
+                mend="give images to an encoder of images, volumes to one of volumes",
+            )  # fmt: skip
         if not len(pixels):
             return np.empty((0, self.encoder_.dim), np.float32)
-        parts = []
-        for start in range(0, len(pixels), CHUNK):
-            views = fixed_views(torch.from_numpy(pixels[start : start + CHUNK]), self.recipe_.crop)
+        parts, chunk = [], min(CHUNK, max(1, VALUES // pixels[0].size))
+        for start in range(0, len(pixels), chunk):
+            views = fixed_views(torch.from_numpy(pixels[start : start + chunk]), self.recipe_.crop)
             features = embed(self.encoder_, iter([{"image": view} for view in views]), self.recipe_.train.device)
             parts.append(features.reshape(len(views), -1, self.encoder_.dim).mean(0))
         return np.concatenate(parts)
 
     def example(self) -> Batch:
-        """Two black images."""
-        size = self.recipe_.reading.size
-        return {"image": torch.zeros(2, self.channels_, size, size)}
+        """Two black images, or volumes."""
+        return {"image": torch.zeros(2, self.channels_, *[self.recipe_.reading.size] * self.dims_)}
 
     def on(self, device: str) -> Self:
         """The same estimator, computing on another device."""
@@ -140,7 +179,7 @@ class ImageEncoder(PretrainedEncoder):
     def describe(self) -> dict[str, Any]:
         history = getattr(self, "history_", History())
         return {
-            "kind": "encoder", "recipe": to_dict(self.recipe_), "channels": self.channels_,
+            "kind": "encoder", "recipe": to_dict(self.recipe_), "channels": self.channels_, "dims": self.dims_,
             "trained": {"steps": history.steps, "seconds": round(history.seconds, 1), "views": self.views_},
         }  # fmt: skip
 
@@ -152,7 +191,8 @@ class ImageEncoder(PretrainedEncoder):
 
     def _set_up(self, config: dict[str, Any]) -> None:
         self.recipe_, self.channels_ = from_dict(Recipe, config["recipe"]), int(config["channels"])
-        self.encoder_ = build_encoder(self.recipe_.encoder, self.channels_, self.recipe_.reading.size)
+        self.dims_ = int(config.get("dims", 2))  # runs of before there were volumes do not say
+        self.encoder_ = build_encoder(self.recipe_.encoder, self.channels_, self.recipe_.reading.size, self.dims_)
         self.history_ = History(config["trained"]["steps"], config["trained"]["seconds"])
         self.views_ = int(config["trained"]["views"])
         self.heads_ = None
@@ -175,12 +215,12 @@ class ImageClassifier(ImageEncoder):
         """A classifier, still to be fitted, that uses a fitted encoder as it is."""
         encoder._check_fitted()
         classifier = cls(encoder.recipe)
-        for name in ("recipe_", "channels_", "encoder_", "history_", "views_"):
+        for name in ("recipe_", "channels_", "dims_", "encoder_", "history_", "views_"):
             setattr(classifier, name, getattr(encoder, name))
         return classifier
 
     def fit(
-        self, X: Images | NDArray, y: object = None, *, out: str | Path | None = None,
+        self, X: Images | Volumes | NDArray, y: object = None, *, out: str | Path | None = None,
         note: Callable[[str], None] | None = None,
     ) -> Self:  # fmt: skip
         """Fit on the labelled training images, choose the threshold on the labelled validation images.
@@ -190,6 +230,10 @@ class ImageClassifier(ImageEncoder):
         Raises:
             UserError: fewer than two classes among the training labels.
         """
+        if isinstance(X, Volumes):
+            raise UserError(
+                "volumes cut into cubes have no labels", where="label", mend="read them whole, with healthcare.read"
+            )
         if not hasattr(self, "encoder_"):
             super().fit(X, out=out, note=note)
         self.threshold_: float | None = None

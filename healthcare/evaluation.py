@@ -207,7 +207,7 @@ def _network(encoder: ImageEncoder, pretrained: bool) -> Encoder:
     """A copy of the pretrained network, or an untrained one of the same shape."""
     if pretrained:
         return deepcopy(encoder.encoder_)
-    return build_encoder(encoder.recipe_.encoder, encoder.channels_, encoder.recipe_.reading.size)
+    return build_encoder(encoder.recipe_.encoder, encoder.channels_, encoder.recipe_.reading.size, encoder.dims_)
 
 
 def figures(

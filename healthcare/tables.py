@@ -10,6 +10,7 @@ from core.errors import UserError
 from core.quarantine import csv_safe
 from healthcare.data import Images
 from healthcare.estimators import ImageClassifier, ImageEncoder
+from healthcare.volumes import Volumes
 
 
 def predictions(classifier: ImageClassifier, images: Images) -> pd.DataFrame:
@@ -24,7 +25,7 @@ def predictions(classifier: ImageClassifier, images: Images) -> pd.DataFrame:
     return table
 
 
-def embeddings(encoder: ImageEncoder, images: Images) -> pd.DataFrame:
+def embeddings(encoder: ImageEncoder, images: Images | Volumes) -> pd.DataFrame:
     """`where`, then `f0` … one column a feature."""
     features = encoder.transform(images)
     table = pd.DataFrame(features, columns=[f"f{i}" for i in range(features.shape[1])])
