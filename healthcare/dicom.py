@@ -120,12 +120,15 @@ def mapped(values: NDArray, header: Dataset, reading: Reading, where: str = "") 
             raise Unreadable("no Hounsfield units", f"window '{reading.window}' is for CT")
         image = windowed(values, reading.window)
     elif reading.window == "file" and ("VOILUTSequence" in header or _has_window(header)):
-        from pydicom.pixels import apply_voi_lut
-
-        low, high = _range(header)
         if values.min() == values.max():
             raise Unreadable("constant", where)
-        image = np.clip((apply_voi_lut(values, header) - low) / (high - low), 0, 1).astype(np.float32)
+        if "VOILUTSequence" in header:
+            image = _looked_up(values, header)
+        else:
+            from pydicom.pixels import apply_windowing
+
+            low, high = _range(header)
+            image = np.clip((apply_windowing(values, header) - low) / (high - low), 0, 1).astype(np.float32)
         if image.min() == image.max():
             raise Unreadable("constant", "outside the window that the file names")
     else:
@@ -196,14 +199,30 @@ def _filled(data: FileDataset, encapsulated: bool) -> None:
         raise Unreadable("header and pixels disagree", f"{len(data.PixelData)} bytes, not {said}")
 
 
+def _looked_up(values: NDArray, header: Dataset) -> NDArray[np.float32]:
+    """Values through the file's VOI table, in [0, 1]. pydicom's function counts places in an 8-bit table in eight bits, and wraps."""
+    item = header.VOILUTSequence[0]
+    entries, first, bits = (int(value) for value in item.LUTDescriptor)
+    entries = entries or 2**16
+    data = item.LUTData
+    if isinstance(data, bytes):
+        wide = len(data) >= 2 * entries
+        order = "<" if header.file_meta.TransferSyntaxUID.is_little_endian else ">"
+        table = np.frombuffer(data, f"{order}u2" if wide else np.uint8, entries)
+    else:
+        table = np.asarray(data)
+    if not 1 <= bits <= 16 or len(table) != entries:
+        raise Unreadable("wrong VOI table", f"{len(table)} entries of {entries}, {bits} bits")
+    place = np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)
+    return np.clip(table[place] / (2**bits - 1), 0, 1).astype(np.float32)
+
+
 def _has_window(header: Dataset) -> bool:
     return header.get("WindowCenter") is not None and header.get("WindowWidth") is not None
 
 
 def _range(header: Dataset) -> tuple[float, float]:
-    """Between what values pydicom's VOI functions map."""
-    if "VOILUTSequence" in header:
-        return 0.0, float(2 ** int(header.VOILUTSequence[0].LUTDescriptor[2]) - 1)
+    """Between what values pydicom's windowing maps."""
     if "ModalityLUTSequence" in header:
         return 0.0, float(2 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1)
     bits, signed = int(header.BitsStored), int(header.PixelRepresentation)
