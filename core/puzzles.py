@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -142,11 +144,12 @@ def jigsaw(
 def cells(image: Tensor, tiles: int, gap: int | None = None, dims: int = 2) -> list[Tensor]:
     """The tiles that `jigsaw` has put into an image, (B, …, h, w) or (B, …, d, h, w) each, row by row: those of the same `gap`."""
     sides, corner, gap = _cells_of(tuple(image.shape[-dims:]), tiles, gap)
-    starts = [[at + gap // 2 + i * side for i in range(tiles)] for at, side in zip(corner, sides, strict=True)]
-    return [
-        image[..., *(slice(at, at + side - gap) for at, side in zip(start, sides, strict=True))]
-        for start in itertools.product(*starts)
+    cuts: list[list[slice]] = [
+        [slice(at + gap // 2 + i * side, at + gap // 2 + (i + 1) * side - gap) for i in range(tiles)]
+        for at, side in zip(corner, sides, strict=True)
     ]
+    places: Iterable[Any] = itertools.product(*cuts)
+    return [image[(..., *place)] for place in places]
 
 
 def _cells_of(sides: tuple[int, ...], tiles: int, gap: int | None) -> tuple[tuple[int, ...], tuple[int, ...], int]:

@@ -17,7 +17,7 @@ import numpy as np
 from core.bench import Bench, Row
 from core.cli import say
 from core.errors import UserError
-from healthcare import methods_bench, pneumonia_bench, pneumonia_uses
+from healthcare import methods_bench, pneumonia_bench, pneumonia_uses, segmentation_bench
 from healthcare.classifier import ImageClassifier
 from healthcare.data import read
 from healthcare.estimators import ImageEncoder
@@ -25,11 +25,18 @@ from healthcare.evaluation import EvaluationConfig, guess
 from healthcare.metrics import auroc
 from healthcare.pneumonia_bench import DATA, STEPS, Bed
 from healthcare.presets import preset
+from healthcare.reading_speed import reading_speed
+from healthcare.volume_speed import volume_speed
 
 PNEUMONIA: dict[str, Callable[[Bed, int], list[Row]]] = {**pneumonia_bench.TESTS, **pneumonia_uses.TESTS}
 # tests on data of their own: (seed, folder for their runs) -> rows
-OTHERS: dict[str, Callable[[int, Path], list[Row]]] = {}
-ONCE = pneumonia_bench.ONCE  # the same for every seed, or of all seeds together
+OTHERS: dict[str, Callable[[int, Path], list[Row]]] = {
+    **segmentation_bench.TESTS,
+    "reading": lambda seed, out: reading_speed(out),
+    "volume": lambda seed, out: volume_speed(out),
+}
+# the same for every seed, or of all seeds together
+ONCE = (*pneumonia_bench.ONCE, "reading", "volume")
 NAMED = ("methods", "smoke")  # run only when named
 
 
@@ -61,10 +68,11 @@ def bench(
     failed = False
     for test in [only] if only else [test for test in tests if test != "published" or bed.data == DATA]:
         settings = bed.settings() if test in PNEUMONIA else {}
+        settings |= segmentation_bench.depends_on(test) if test in segmentation_bench.TESTS else {}
         settings |= {"seeds": seeds} if test in ONCE else {}
         record = Bench(out, settings, say)
         for seed in range(1 if test in ONCE else seeds):
-            work = partial(PNEUMONIA[test], bed, seed) if test in PNEUMONIA else partial(OTHERS[test], seed, out / test)
+            work = partial(PNEUMONIA[test], bed, seed) if test in PNEUMONIA else partial(OTHERS[test], seed, out / "runs")
             failed |= any(r["value"] is None for r in record.run(test, seed, work))
     print(f"results: {Bench(out, {}, say).write()}")
     return int(failed)

@@ -28,6 +28,7 @@ from healthcare.linear import Linear, fit_linear, held_out, replicates
 from healthcare.metrics import SPECIFICITY
 from healthcare.presets import Recipe
 from healthcare.supervised import SupervisedConfig, a_third, choose_rate, fit_classifier
+from healthcare.volumes import Volumes
 
 REPLICATES = 50  # bootstrap samples of the labels that a prediction's interval rests on
 ENOUGH = 20  # validation labels that serve a network's calibration; below, a third of the training patients is held out
@@ -51,7 +52,8 @@ class Heads(nn.Module):
 
     @classmethod
     def of(cls, linear: Linear, others: list[Linear]) -> Heads:
-        heads = cls(*linear.weight.shape, len(others))
+        classes, dim = linear.weight.shape
+        heads = cls(classes, dim, len(others))
         heads.weight.copy_(torch.from_numpy(linear.weight))
         heads.bias.copy_(torch.from_numpy(linear.bias))
         for place, other in enumerate(others):
@@ -121,7 +123,7 @@ class ImageClassifier(ClassifierMixin, ImageEncoder):
         return classifier
 
     def fit(
-        self, X: Images | NDArray, y: object = None, *, out: str | Path | None = None,
+        self, X: Images | Volumes | NDArray, y: object = None, *, out: str | Path | None = None,
         note: Callable[[str], None] | None = None, supervised: SupervisedConfig | None = None,
     ) -> Self:  # fmt: skip
         """Fit on the labelled training images; calibrate on held-out ones.
@@ -134,6 +136,10 @@ class ImageClassifier(ClassifierMixin, ImageEncoder):
         Raises:
             UserError: fewer than two classes among the training labels, or no finding with both answers.
         """
+        if isinstance(X, Volumes):
+            raise UserError(
+                "volumes cut into cubes have no labels", where="label", mend="read them whole, with healthcare.read"
+            )
         data = _labelled(X, y, self.seed)
         if data.target.ndim == 1 and len(np.unique(data.target)) < 2:
             raise UserError("the training labels hold fewer than two classes", where="label", mend="label two classes")

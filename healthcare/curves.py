@@ -78,7 +78,7 @@ class Drawn:
 def questions_section(drawn: Drawn) -> Section:
     """Auroc, average precision and calibration of each class against the others, or of each finding, with intervals by patient."""
     asked, score = yes(drawn.label, len(drawn.classes)), scores(drawn.draws["pretrained"][0], drawn.several)
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for column, name in enumerate(drawn.questions):
         known = asked[:, column] >= 0
         there, p = asked[known, column].astype(np.int64), score[known, column]

@@ -6,6 +6,7 @@ puts the frame axis among the rows and leaves windows and MONOCHROME1 alone.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +23,20 @@ if TYPE_CHECKING:
 
 DIRECTORY = "1.2.840.10008.1.3.10"  # of a DICOMDIR: it lists files, and may list others' (CVE-2026-32711)
 DEFLATED = "1.2.840.10008.1.2.1.99"
+JPEG2000 = b"\xff\x4f\xff\x51"  # start of a codestream, and its sizes
 BURNED_IN = "text may be burned into the pixels"
 # functional groups of enhanced files that say what older files say in the open
 GROUPS = (
     "PixelValueTransformationSequence", "FrameVOILUTSequence", "PixelMeasuresSequence", "PlanePositionSequence",
     "PlaneOrientationSequence",
+)  # fmt: skip
+# what pixels mean; the rest of a header is not even decoded
+KEPT = (
+    "Modality", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation", "RescaleSlope", "RescaleIntercept",
+    "ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth", "PixelSpacing", "ImagerPixelSpacing",
+    "ImagePositionPatient", "ImageOrientationPatient",
+    *(f"{colour}PaletteColorLookupTable{part}" for colour in ("Red", "Green", "Blue") for part in ("Descriptor", "Data")),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
 )  # fmt: skip
 
 
@@ -110,12 +120,15 @@ def mapped(values: NDArray, header: Dataset, reading: Reading, where: str = "") 
             raise Unreadable("no Hounsfield units", f"window '{reading.window}' is for CT")
         image = windowed(values, reading.window)
     elif reading.window == "file" and ("VOILUTSequence" in header or _has_window(header)):
-        from pydicom.pixels import apply_voi_lut
-
-        low, high = _range(header)
         if values.min() == values.max():
             raise Unreadable("constant", where)
-        image = np.clip((apply_voi_lut(values, header) - low) / (high - low), 0, 1).astype(np.float32)
+        if "VOILUTSequence" in header:
+            image = _looked_up(values, header)
+        else:
+            from pydicom.pixels import apply_windowing
+
+            low, high = _range(header)
+            image = np.clip((apply_windowing(values, header) - low) / (high - low), 0, 1).astype(np.float32)
         if image.min() == image.max():
             raise Unreadable("constant", "outside the window that the file names")
     else:
@@ -155,12 +168,10 @@ def _of_frame(data: Any, number: int, photometric: str) -> Dataset:
     from pydicom import Dataset
 
     own = Dataset()
-    for element in data:
-        if (element.VR != "SQ" and element.tag.group in (0x0008, 0x0020, 0x0028)) or element.keyword in (
-            "VOILUTSequence",
-            "ModalityLUTSequence",
-        ):
-            own[element.tag] = element
+    own.file_meta = data.file_meta  # tables are bytes, whose order it tells
+    for key in KEPT:
+        if key in data:
+            own[key] = data[key]
     for name, at in (("SharedFunctionalGroupsSequence", 0), ("PerFrameFunctionalGroupsSequence", number)):
         groups = data.get(name) or ()
         for key in GROUPS if at < len(groups) else ():
@@ -171,8 +182,15 @@ def _of_frame(data: Any, number: int, photometric: str) -> Dataset:
 
 
 def _filled(data: FileDataset, encapsulated: bool) -> None:
-    """Raise where uncompressed pixels are twice what the header says or more: it leaves images out."""
-    if encapsulated or "PixelData" not in data:
+    """Raise where pixels are twice what the header says or more: it leaves images out, or hides how large they are."""
+    if "PixelData" not in data:
+        return
+    if encapsulated:
+        start = data.PixelData.find(JPEG2000, 0, 1 << 16)
+        if start >= 0 and len(data.PixelData) >= start + 24:
+            right, lower, left, upper = struct.unpack_from(">4I", data.PixelData, start + 8)
+            if (right - left) * (lower - upper) >= 2 * int(data.Rows) * int(data.Columns):
+                raise Unreadable("header and pixels disagree", f"JPEG 2000 of {right - left} × {lower - upper}")
         return
     bits = int(data.get("BitsAllocated") or 8)
     count = int(data.get("NumberOfFrames") or 1) * int(data.get("SamplesPerPixel") or 1)
@@ -181,14 +199,30 @@ def _filled(data: FileDataset, encapsulated: bool) -> None:
         raise Unreadable("header and pixels disagree", f"{len(data.PixelData)} bytes, not {said}")
 
 
+def _looked_up(values: NDArray, header: Dataset) -> NDArray[np.float32]:
+    """Values through the file's VOI table, in [0, 1]. pydicom's function counts places in an 8-bit table in eight bits, and wraps."""
+    item = header.VOILUTSequence[0]
+    entries, first, bits = (int(value) for value in item.LUTDescriptor)
+    entries = entries or 2**16
+    data = item.LUTData
+    if isinstance(data, bytes):
+        wide = len(data) >= 2 * entries
+        order = "<" if header.file_meta.TransferSyntaxUID.is_little_endian else ">"
+        table = np.frombuffer(data, f"{order}u2" if wide else np.uint8, entries)
+    else:
+        table = np.asarray(data)
+    if not 1 <= bits <= 16 or len(table) != entries:
+        raise Unreadable("wrong VOI table", f"{len(table)} entries of {entries}, {bits} bits")
+    place = np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)
+    return np.clip(table[place] / (2**bits - 1), 0, 1).astype(np.float32)
+
+
 def _has_window(header: Dataset) -> bool:
     return header.get("WindowCenter") is not None and header.get("WindowWidth") is not None
 
 
 def _range(header: Dataset) -> tuple[float, float]:
-    """Between what values pydicom's VOI functions map."""
-    if "VOILUTSequence" in header:
-        return 0.0, float(2 ** int(header.VOILUTSequence[0].LUTDescriptor[2]) - 1)
+    """Between what values pydicom's windowing maps."""
     if "ModalityLUTSequence" in header:
         return 0.0, float(2 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1)
     bits, signed = int(header.BitsStored), int(header.PixelRepresentation)

@@ -29,14 +29,15 @@ class EncoderConfig:
     Attributes:
         kind: `small` is a strided net of four convolutions, which a CPU trains in minutes and which, at 28 px and 4,700
             images, no larger net has beaten here; `vit` is a small Transformer over patches, whose tokens masked methods can
-            hide; the ResNets are for GPUs and larger images (torchvision's; of volumes MONAI's).
-        width: channels of the small net's first stage: 32 gives 0.24 M parameters (0.72 M for volumes), 48 gives
-            0.54 M; or the width of a token.
+            hide; the ResNets are for GPUs and larger images (torchvision's; of volumes MONAI's); `unet` is for segmentation of
+            images: its features are a map of full size.
+        width: channels of the small net's first stage: 32 gives 0.24 M parameters (0.72 M for volumes), 48 gives 0.54 M; of the
+            U-Net's first stage, 16 gives 0.5 M; or the width of a token.
         patch: side of a patch of `vit`, in pixels; it divides the image's side.
-        depth, heads: blocks of `vit`, and attention heads in each.
+        depth, heads: blocks of `vit`, and attention heads in each; stages of the U-Net, all but the first of which halve the image.
     """
 
-    kind: Literal["small", "resnet18", "resnet50", "vit"] = "small"
+    kind: Literal["small", "resnet18", "resnet50", "vit", "unet"] = "small"
     width: int = 32
     patch: int = 4
     depth: int = 4
@@ -69,6 +70,14 @@ def build_encoder(config: EncoderConfig, channels: int, size: int, dims: int = 2
             )  # fmt: skip
         shape = TransformerConfig(dim=config.width, depth=config.depth, heads=config.heads, position="grid")
         return TokenEncoder(GreyPatches(channels, (config.patch,) * dims, config.width), Transformer(shape))
+    if config.kind == "unet":
+        from healthcare.unet import UNet
+
+        if dims != 2:
+            raise UserError(
+                "the U-Net reads images alone", where="encoder.kind", mend="use small or resnet18 for volumes"
+            )
+        return UNet(channels, config.width, config.depth)
     if config.kind == "small":
         return small_convnet(channels, config.width, dims=dims)
     return resnet3d(config.kind, channels, size < 64) if dims == 3 else resnet(config.kind, channels, small=size < 64)

@@ -27,6 +27,7 @@ from healthcare.methods import build
 from healthcare.presets import PRESETS, Recipe, batch_for, simclr
 from healthcare.readers import Unreadable
 from healthcare.views import MILD, augment, fixed_views
+from healthcare.volumes import CubeBatches, Volumes
 
 CHUNK = 512  # images that are embedded at once, fewer where they are large
 VALUES = 1 << 24  # pixels of them
@@ -57,6 +58,34 @@ def pixels_of(images: Images | NDArray, size: int) -> NDArray[np.float32]:
     return np.stack(values)
 
 
+def batches_of(X: Images | Volumes | NDArray, recipe: Recipe) -> tuple[ArrayBatches | CubeBatches, tuple[int, ...]]:
+    """What a recipe learns from, and the shape of one image of it, channels first.
+
+    Raises:
+        UserError: images that the recipe cannot take, or partners of a patient where none is named.
+    """
+    size, seed = recipe.reading.size, recipe.train.seed
+    same_patient = getattr(recipe.pretext, "same_patient", False)
+    if same_patient and not (isinstance(X, Images) and X.named_patients):
+        raise UserError(
+            "the images name no patients", where="pretext.same_patient",
+            mend="give a column patient_id, or train with same_patient=false",
+        )  # fmt: skip
+    if isinstance(X, Volumes):
+        if recipe.method == "deepcluster":
+            raise UserError(
+                "clusters need the same images every epoch", where="patches", mend="choose another method, or patches=0"
+            )
+        cubes = max(1, recipe.patches)
+        return CubeBatches(X, size, cubes, batch_for(recipe, len(X) * cubes), seed), (1, size, size, size)
+    pixels = pixels_of(X, size)
+    arrays = {"image": pixels}
+    if same_patient:
+        assert isinstance(X, Images)
+        return PatientBatches({**arrays, "patient": X.patient}, batch_for(recipe, len(pixels)), seed), pixels.shape[1:]
+    return ArrayBatches(arrays, batch_for(recipe, len(pixels)), seed), pixels.shape[1:]
+
+
 class ImageEncoder(PretrainedEncoder):
     """Learns features of images without labels.
 
@@ -75,10 +104,10 @@ class ImageEncoder(PretrainedEncoder):
         self.recipe = recipe
 
     def fit(
-        self, X: Images | NDArray, y: object = None, *, out: str | Path | None = None,
+        self, X: Images | Volumes | NDArray, y: object = None, *, out: str | Path | None = None,
         note: Callable[[str], None] | None = None,
     ) -> Self:  # fmt: skip
-        """Pretrain. Of read `Images` the training split alone is used, whatever their labels.
+        """Pretrain. Of read `Images` the training split alone is used, whatever their labels; of opened `Volumes`, random cubes.
 
         Args:
             out: run folder; with it an interrupted training goes on where it stopped.
@@ -92,34 +121,20 @@ class ImageEncoder(PretrainedEncoder):
             raise UserError(f"no method '{recipe.method}'", where="method", mend=f"choose from {', '.join(PRESETS)}")
         if isinstance(X, Images):
             X = X.select(X.rows("train"))
-        pixels = pixels_of(X, recipe.reading.size)
-        channels, size, dims = int(pixels.shape[1]), recipe.reading.size, pixels.ndim - 2
-        batches = self._batches(X, pixels, recipe)
+        batches, shape = batches_of(X, recipe)
+        (channels, size, *_), dims, rows = shape, len(shape) - 1, batches.rows
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.train.seed)
-            method, pretext = build(recipe.objective, recipe.pretext, recipe.encoder, channels, size, len(pixels), dims)
+            method, pretext = build(recipe.objective, recipe.pretext, recipe.encoder, channels, size, rows, dims)
             self.pretrain(method, batches, pretext, recipe.train, out, note)
         self.recipe_, self.channels_, self.dims_ = recipe, channels, dims
         self.heads_ = None  # of the pretext: nothing in this domain asks for it again
-        images = recipe.train.accumulate * min(batches.batch_size, len(pixels))  # a step
+        images = recipe.train.accumulate * min(batches.batch_size, rows)  # a step
         self.views_ = round(recipe.pretext.passes(dims) * images * self.history_.steps)
         return self
 
-    @staticmethod
-    def _batches(X: Images | NDArray, pixels: NDArray[np.float32], recipe: Recipe) -> ArrayBatches:
-        """Batches of the pixels, with partners of the same patient where the recipe asks for them."""
-        size, seed = batch_for(recipe, len(pixels)), recipe.train.seed
-        if not getattr(recipe.pretext, "same_patient", False):
-            return ArrayBatches({"image": pixels}, size, seed)
-        if not isinstance(X, Images) or not X.named_patients:
-            raise UserError(
-                "the images name no patients", where="pretext.same_patient",
-                mend="give a column patient_id, or train with same_patient=false",
-            )  # fmt: skip
-        return PatientBatches({"image": pixels, "patient": X.patient}, size, seed)
-
-    def transform(self, X: Images | NDArray, *, views: int = 0) -> NDArray[np.float32]:
-        """Features (N, D), averaged over the recipe's crops.
+    def transform(self, X: Images | Volumes | NDArray, *, views: int = 0) -> NDArray[np.float32]:
+        """Features (N, D), averaged over the recipe's crops; of opened volumes, over the cubes that cover them.
 
         Args:
             views: so many mild views of each image, drawn with the recipe's seed, are averaged too (test-time augmentation).
@@ -127,6 +142,10 @@ class ImageEncoder(PretrainedEncoder):
         Raises:
             UserError: not fitted, images of another number of channels, or volumes where it was trained on images.
         """
+        if isinstance(X, Volumes):
+            self._check_fitted()
+            cubes = (np.stack(list(X.grid(row, self.recipe_.reading.size)))[:, None] for row in range(len(X)))
+            return np.stack([self.each_view(cube, views).mean((0, 1)) for cube in cubes])
         each = self.each_view(X, views)
         return each.mean(0) if each.size else each.sum(0)
 

@@ -96,7 +96,9 @@ def lines(found: Checked) -> list[str]:
         gone = f" ({flat} flat maps left out)" if flat else ""
         said.append(f"Rank correlation with the maps of {name} of weights drawn anew: {estimate}{gone}{verdict}.")
     more = mean_interval(found.drop - found.random)
-    verdict = "the marked places matter" if more.low > 0 else "not measurably more than chance: do not lean on these maps"
+    verdict = (
+        "the marked places matter" if more.low > 0 else "not measurably more than chance: do not lean on these maps"
+    )
     said.append(
         f"Deleting the most marked fifth of an image costs {found.drop.mean():.3f} of the probability, a fifth at random places "
         f"{found.random.mean():.3f}; difference {more}: {verdict}."

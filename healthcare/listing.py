@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from numpy.typing import NDArray
 
@@ -25,7 +25,6 @@ class Record:
         patient: id as the data's owner writes it; None where the data names none.
         study: as `patient`.
         unknown: findings of which it is not known whether they are there.
-        group: what must not part in a split; known when the record has been read.
     """
 
     where: str
@@ -35,7 +34,6 @@ class Record:
     patient: str | None
     study: str | None = None
     unknown: tuple[str, ...] = ()
-    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,13 @@ class Listing:
         named: whether the data names patients.
         findings: names of the findings where several may stand in one image; None where each image has one class.
         notes: what listing decided by itself, one sentence each.
+        files: whether each record is a file of its own, which several processes may read.
+        by_folder: whether labels are names of folders, which may turn out to be patients.
     """
 
     records: Sequence[Record]
     named: bool
     findings: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    files: bool = False
+    by_folder: bool = False

@@ -46,7 +46,7 @@ def from_manifest(path: Path, reading: Reading, quarantine: Quarantine) -> Listi
         else:
             load = partial(contained, path.parent / cells["path"], root, reading)
             records.append(Record(where, load, label, split, cells["patient_id"], cells["study_id"]))
-    return Listing(records, named, findings)
+    return Listing(records, named, findings, files=True)
 
 
 def manifest_table(path: Path) -> pd.DataFrame:

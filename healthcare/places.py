@@ -15,6 +15,8 @@ from core.pretext import Placed
 from core.tokens import Batch
 from healthcare.views import ViewConfig, geometry, intensity
 
+PLACED = ViewConfig(area=0.5, rotate=10.0, brightness=0.1, contrast=1.3, gamma=1.2, blur=0.5, erase=0.0)
+
 
 @dataclass(frozen=True)
 class Places:
@@ -27,7 +29,7 @@ class Places:
     """
 
     kind: Literal["places"] = "places"
-    view: ViewConfig = ViewConfig(area=0.5, rotate=10.0, brightness=0.1, contrast=1.3, gamma=1.2, blur=0.5, erase=0.0)
+    view: ViewConfig = PLACED
     tiles: int = 2
     crops: int = 4
 

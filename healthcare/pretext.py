@@ -169,6 +169,11 @@ class Coloured(OnePass):
             raise UserError(f"a scale of {self.scale:g}", where="pretext.scale", mend="use a number from 0.1 to 100")
 
     def __call__(self, batch: Batch, generator: Generator) -> Corrupted:
+        if batch["image"].dim() != 4 or batch["image"].shape[1] != 3:
+            raise UserError(
+                "there are no colours to lose in grey images or volumes", where="pretext",
+                mend="give colour images, or choose another method",
+            )  # fmt: skip
         clean = augment(batch["image"], self.view, generator)
         grey = damage.grey(clean)
         return Corrupted({"image": grey}, {"image": (clean - grey) * self.scale})

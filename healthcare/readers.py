@@ -106,6 +106,8 @@ def kind_of(path: Path) -> Literal["picture", "dicom", "nifti", "array"] | None:
         if end in ends:
             return kind  # type: ignore[return-value]
     try:
+        if not path.is_file():  # a pipe would block
+            return None
         with path.open("rb") as file:
             return "dicom" if file.read(132)[128:] == b"DICM" else None
     except OSError:

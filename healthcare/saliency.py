@@ -84,12 +84,13 @@ def saliency(network: Network, pixels: NDArray[np.float32], column: NDArray[np.i
             part = rows[start : start + BLOCK]
             image = torch.from_numpy(np.ascontiguousarray(pixels[part])).to(next(network.encoder.parameters()).device)
             if isinstance(network.encoder, ConvNet):
-                found = _grad_cam(network, image, int(one))
+                found = grad_cam(network, image, int(one))
             elif isinstance(network.encoder, TokenEncoder) and isinstance(network.encoder.trunk, Transformer):
-                found = _relevance(network, image, int(one))
+                found = relevance(network, image, int(one))
             else:
                 raise UserError("no saliency for this encoder", where="encoder", mend="use a convolutional one, or vit")
-            out[part] = found.detach().cpu().numpy()
+            large = F.interpolate(found, size=image.shape[2:], mode=MODES[image.dim()], align_corners=False)
+            out[part] = large[:, 0].detach().cpu().numpy()
     low, high = (f(out.reshape(len(out), -1), axis=1) for f in (np.min, np.max))
     spread = np.where(high > low, high - low, 1.0)
     shape = (-1, *[1] * (out.ndim - 1))
@@ -116,21 +117,22 @@ def check(
             for k in range(ANEW)
         ]
     )  # (draws, 2, M)
-    correlations = alike.mean(0)
+    heads, whole = alike.mean(0)
     kept = said[every, asked]
     drop = kept - _said(classifier, network, _deleted(pixels, maps))[every, asked]
     random = [
         kept - _said(classifier, network, _deleted(pixels, _noise(maps.shape, generator)))[every, asked]
         for _ in range(5)
     ]
-    return Checked(maps, asked, kept, *correlations, drop, np.mean(random, axis=0))
+    return Checked(maps, asked, kept, heads, whole, drop, np.mean(random, axis=0))
 
 
 def _anew(classifier: ImageClassifier, seed: int) -> list[Network]:
     """The network with a linear layer of weights drawn anew, and with all weights drawn anew."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        heads = Heads(*classifier.heads_.weight.shape, 0)
+        classes, dim = classifier.heads_.weight.shape
+        heads = Heads(classes, dim, 0)
         heads.weight.normal_().mul_(classifier.heads_.weight.std())
         whole = ImageEncoder.build(ImageEncoder.describe(classifier)).encoder_
     whole.to(next(classifier.encoder_.parameters()).device).eval()
@@ -148,8 +150,8 @@ def _said(classifier: ImageClassifier, network: Network, pixels: NDArray[np.floa
     return classifier.calibrated(np.concatenate(parts))
 
 
-def _grad_cam(network: Network, image: Tensor, column: int) -> Tensor:
-    """The stage's maps weighted by the mean gradient of the answer, on the last stage that is not too coarse; not cut off at 0."""
+def grad_cam(network: Network, image: Tensor, column: int) -> Tensor:
+    """(B, 1, …) maps of the last stage that is not too coarse, weighted by the answer's mean gradient; not cut off at 0."""
     encoder = network.encoder
     assert isinstance(encoder, ConvNet)
     stages = encoder.layers({"image": image})
@@ -159,12 +161,11 @@ def _grad_cam(network: Network, image: Tensor, column: int) -> Tensor:
     answers = network.answers(pool_tokens(last, encoder.pool))
     (gradient,) = torch.autograd.grad(answers[:, column].sum(), stage)
     weight = gradient.mean(tuple(range(2, stage.dim())), keepdim=True)
-    found = (weight * stage.detach()).sum(1, keepdim=True)
-    return F.interpolate(found, size=image.shape[2:], mode=MODES[image.dim()], align_corners=False)[:, 0]
+    return (weight * stage.detach()).sum(1, keepdim=True)
 
 
-def _relevance(network: Network, image: Tensor, column: int) -> Tensor:
-    """What each patch adds to the answer, through attention weighted by its gradient (Chefer et al. 2021), enlarged to the image."""
+def relevance(network: Network, image: Tensor, column: int) -> Tensor:
+    """What each patch adds to the answer, (B, 1, …) through attention weighted by its gradient (Chefer et al. 2021)."""
     encoder = network.encoder
     assert isinstance(encoder, TokenEncoder) and isinstance(encoder.trunk, Transformer)
     tokens = encoder.stem({"image": image})
@@ -176,10 +177,7 @@ def _relevance(network: Network, image: Tensor, column: int) -> Tensor:
     for weight, gradient in zip(weights, gradients, strict=True):
         total = total + (weight * gradient).clamp(min=0).mean(1).detach() @ total
     each = total.mean(1) - 1 / places  # (B, T): without what each token gives itself
-    grid = tokens.grid or (places,)
-    return F.interpolate(
-        each.view(len(image), 1, *grid), size=image.shape[2:], mode=MODES[image.dim()], align_corners=False
-    )[:, 0]
+    return each.view(len(image), 1, *(tokens.grid or (places,)))
 
 
 def _rank_correlation(a: NDArray, b: NDArray) -> NDArray[np.float64]:

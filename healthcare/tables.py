@@ -14,6 +14,7 @@ from healthcare.classifier import ImageClassifier, Prevalence
 from healthcare.data import Images
 from healthcare.estimators import ImageEncoder
 from healthcare.findings import names
+from healthcare.volumes import Volumes
 
 
 def predictions(
@@ -67,7 +68,7 @@ def similar_cases(encoder: ImageEncoder, images: Images, archive: Images, k: int
     return pd.DataFrame(made)
 
 
-def embeddings(encoder: ImageEncoder, images: Images) -> pd.DataFrame:
+def embeddings(encoder: ImageEncoder, images: Images | Volumes) -> pd.DataFrame:
     """`where`, then `f0` … one column a feature."""
     features = encoder.transform(images)
     table = pd.DataFrame(features, columns=[f"f{i}" for i in range(features.shape[1])])

@@ -20,16 +20,29 @@ class Evaluate:
         data: npz, manifest csv, folder of images, or a known name (pneumoniamnist, dsb2018_nuclei_256).
         out: folder for the report.
         draws: label draws a fraction.
+        prevalence: of the finding where the model would be used: predictive values are given for it.
         device: cpu, cuda, cuda:1, …
+        task: classify images, or segment them: with few and with all masks, beside the same network from scratch.
+        recipe: of a segmenter: region, vessels, objects.
+        steps: of each training of a segmenter.
     """
 
     run_: Annotated[Path, tyro.conf.arg(name="run")]
     data: str
     out: Path
     draws: int = 3
+    prevalence: float | None = None
     device: str = "cpu"
+    task: Literal["classify", "segment"] = "classify"
+    recipe: str | None = None
+    steps: int | None = None
 
     def run(self) -> None:
+        if self.task == "segment":
+            from healthcare.segment_commands import evaluate_segmenter
+
+            evaluate_segmenter(self.run_, self.data, self.out, self.recipe, self.steps, self.draws, self.device)
+            return
         from dataclasses import replace
 
         from healthcare.data import read
@@ -38,7 +51,7 @@ class Evaluate:
 
         encoder = ImageEncoder.load(self.run_).on(self.device)
         images = read(self.data, encoder.recipe_.reading)
-        config = EvaluationConfig(draws=self.draws)
+        config = EvaluationConfig(draws=self.draws, prevalence=self.prevalence)
         config = replace(config, supervised=replace(config.supervised, device=self.device))
         evaluation = evaluate(encoder, images, config, say)
         path = evaluation.write(self.out)
@@ -56,24 +69,43 @@ class Finetune:
     Attributes:
         run_: the run folder.
         data: labelled images; temperature and thresholds are chosen on their validation split and inside the training labels.
-        out: folder of the classifier.
+        out: folder of the classifier, or of the segmenter.
         tune: train the whole network further, not only a linear classifier on its features.
         views: drawn views of each image that are averaged in.
         facts: toml file with what the card should state: data_source, deidentification, reference_standard, intended_use, …
-        seed: of folds, bootstrap samples and the order of fine-tuning.
+        seed: of folds, bootstrap samples and the order of fine-tuning; of a segmenter's initial weights and patches.
         device: cpu, cuda, cuda:1, …
+        task: classify images, or segment them: the data then have masks, and without a run the network starts from scratch.
+        recipe: of a segmenter: region, vessels, objects; that of a known set, or region, where none is given.
+        steps: of training a segmenter.
+        set: other settings of a segmenter's recipe, as key=value, such as reading.channel=green or train.lr=1e-3.
     """
 
-    run_: Annotated[Path, tyro.conf.arg(name="run")]
     data: str
     out: Path
+    run_: Annotated[Path | None, tyro.conf.arg(name="run")] = None
     tune: bool = False
     views: int = 0
     facts: Path | None = None
     seed: int = 0
     device: str = "cpu"
+    task: Literal["classify", "segment"] = "classify"
+    recipe: str | None = None
+    steps: int | None = None
+    set: tuple[str, ...] = ()
 
     def run(self) -> None:
+        if self.task == "segment":
+            from healthcare.segment_commands import finetune_segmenter
+
+            finetune_segmenter(
+                self.run_, self.data, self.out, self.recipe, self.steps, self.seed, self.device, self.set
+            )  # fmt: skip
+            return
+        if self.run_ is None:
+            from core.errors import UserError
+
+            raise UserError("a classifier stands on a run", where="--run", mend="give the folder of pretrain")
         from healthcare.classifier import ImageClassifier
         from healthcare.clinical_card import Facts
         from healthcare.data import read
@@ -152,12 +184,17 @@ class Embed:
     device: str = "cpu"
 
     def run(self) -> None:
-        from healthcare.data import read_new
+        from healthcare.data import Images, read_new
         from healthcare.estimators import ImageEncoder
         from healthcare.tables import embeddings, written
+        from healthcare.volumes import Volumes, open_volumes
 
         encoder = ImageEncoder.load(self.run_).on(self.device)
-        images = read_new(self.data, encoder.recipe_.reading)
+        reading = encoder.recipe_.reading
+        if encoder.recipe_.patches:  # as it was trained: cube by cube
+            images: Images | Volumes = open_volumes(self.data, reading.size, reading.limits)
+        else:
+            images = read_new(self.data, reading)
         print(f"{len(images)} images: {written(embeddings(encoder, images), self.out)}")
         if len(images.quarantine):
             place = images.quarantine.write(self.out.with_name("quarantine.csv"))

@@ -271,7 +271,8 @@ def test_nothing_usable_stops_and_says_why(tmp_path: Path) -> None:
 
 def test_the_audit_counts_on_a_case_small_enough_to_see() -> None:
     prints, split = np.array([0, 0, 1, 1, 2]), np.array(["train", "test", "train", "train", "val"])
-    found = audit(prints, split, np.array([0, 1, 1, 1, 0]), np.array([5, 5, 6, 6, 7]))
-    assert found.json() == {
-        "surplus_copies": 2, "copies_across_splits": 1, "conflicting_labels": 2, "patients_in_two_splits": 1,
+    found, copies = audit(prints, split, np.array([0, 1, 1, 1, 0]), np.array([5, 5, 6, 6, 7]))
+    assert {name: count for name, count in found.json().items() if count} == {
+        "surplus_copies": 2, "copies_across_splits": 1, "held_out_copies": 1, "conflicting_labels": 2, "patients_in_two_splits": 1,
     }  # fmt: skip
+    assert [(copy.row, copy.of) for copy in copies] == [(1, 0), (3, 2)]
