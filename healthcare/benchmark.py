@@ -72,7 +72,9 @@ def bench(
         settings |= {"seeds": seeds} if test in ONCE else {}
         record = Bench(out, settings, say)
         for seed in range(1 if test in ONCE else seeds):
-            work = partial(PNEUMONIA[test], bed, seed) if test in PNEUMONIA else partial(OTHERS[test], seed, out / "runs")
+            work = (
+                partial(PNEUMONIA[test], bed, seed) if test in PNEUMONIA else partial(OTHERS[test], seed, out / "runs")
+            )
             failed |= any(r["value"] is None for r in record.run(test, seed, work))
     print(f"results: {Bench(out, {}, say).write()}")
     return int(failed)
