@@ -82,7 +82,9 @@ def check(verb: str, command: Any) -> None:
         raise UserError(f"the seed is {seed}", where="--seed", mend=f"give 0 to {LARGEST_SEED}")
     if not isinstance(out, Path):
         return
-    folder = verb in FOLDERS
+    folder = getattr(
+        command, "writes_folder", verb in FOLDERS
+    )  # a command says so where its verb means another elsewhere
     if out.exists() and out.is_dir() != folder:
         there, wanted = ("file", "folder") if folder else ("folder", "file")
         raise UserError(f"that is a {there}, and a {wanted} is to be written", where=out, mend="give another --out")

@@ -19,8 +19,9 @@ if getattr(core, "DISTRIBUTION", None) != "tacit":
     raise ImportError(_line)
 
 if TYPE_CHECKING:
+    from healthcare.classifier import ImageClassifier
     from healthcare.data import Images, Reading, read
-    from healthcare.estimators import ImageClassifier, ImageEncoder
+    from healthcare.estimators import ImageEncoder
     from healthcare.evaluation import EvaluationConfig, evaluate
     from healthcare.masks import MaskedImages, MaskReading, read_masks
     from healthcare.presets import Recipe, simclr
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from healthcare.volumes import Volumes, open_volumes
 
 _HOME = {
-    "Images": "data", "Reading": "data", "read": "data", "ImageClassifier": "estimators", "ImageEncoder": "estimators",
+    "Images": "data", "Reading": "data", "read": "data", "ImageClassifier": "classifier", "ImageEncoder": "estimators",
     "EvaluationConfig": "evaluation", "evaluate": "evaluation", "Recipe": "presets", "simclr": "presets",
     "MaskReading": "masks", "MaskedImages": "masks", "read_masks": "masks", "Segmenter": "segmenter", "segment_recipe": "segment_recipes",
     "Volumes": "volumes", "open_volumes": "volumes",

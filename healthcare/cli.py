@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 from core.cli import main as run_commands
 from core.cli import say
 from core.verbs import export_of
 from healthcare.segment_commands import Segment
+from healthcare.verbs import Embed, Evaluate, Explain, Finetune, Predict, Similar
 
 
 @dataclass(frozen=True)
@@ -162,182 +161,25 @@ class Pretrain:
 
 
 @dataclass(frozen=True)
-class Evaluate:
-    """What a run is worth with 1, 10 and 100 % of the labels, beside the floors; writes evaluation.json and report.html.
-
-    Attributes:
-        run_: the run folder.
-        data: npz, manifest csv, folder of images, or a known name (pneumoniamnist, dsb2018_nuclei_256).
-        out: folder for the report.
-        draws: label draws a fraction.
-        device: cpu, cuda, cuda:1, …
-        task: classify images, or segment them: with few and with all masks, beside the same network from scratch.
-        recipe: of a segmenter: region, vessels, objects.
-        steps: of each training of a segmenter.
-    """
-
-    run_: Annotated[Path, tyro.conf.arg(name="run")]
-    data: str
-    out: Path
-    draws: int = 3
-    device: str = "cpu"
-    task: Literal["classify", "segment"] = "classify"
-    recipe: str | None = None
-    steps: int | None = None
-
-    def run(self) -> None:
-        if self.task == "segment":
-            from healthcare.segment_commands import evaluate_segmenter
-
-            evaluate_segmenter(self.run_, self.data, self.out, self.recipe, self.steps, self.draws, self.device)
-            return
-        from dataclasses import replace
-
-        from healthcare.data import read
-        from healthcare.estimators import ImageEncoder
-        from healthcare.evaluation import EvaluationConfig, evaluate
-
-        encoder = ImageEncoder.load(self.run_).on(self.device)
-        images = read(self.data, encoder.recipe_.reading)
-        config = EvaluationConfig(draws=self.draws)
-        config = replace(config, supervised=replace(config.supervised, device=self.device))
-        evaluation = evaluate(encoder, images, config, say)
-        path = evaluation.write(self.out)
-        for name, estimate in evaluation.metrics.items():
-            print(f"{name}: {estimate}")
-        for name, found in evaluation.answers.items():
-            print(f"{name}: {found.verdict}, {found.estimate}: {found.detail}")
-        print(f"report: {path}")
-
-
-@dataclass(frozen=True)
-class Finetune:
-    """Make a classifier from a run and the labels of the training images; writes another run folder.
-
-    Attributes:
-        run_: the run folder.
-        data: labelled images; the threshold is chosen on their validation split.
-        out: folder of the classifier, or of the segmenter.
-        device: cpu, cuda, cuda:1, …
-        task: classify images, or segment them: the data then have masks, and without a run the network starts from scratch.
-        recipe: of a segmenter: region, vessels, objects; that of a known set, or region, where none is given.
-        steps: of training a segmenter.
-        seed: of a segmenter's initial weights and patches.
-        set: other settings of a segmenter's recipe, as key=value, such as reading.channel=green or train.lr=1e-3.
-    """
-
-    data: str
-    out: Path
-    run_: Annotated[Path | None, tyro.conf.arg(name="run")] = None
-    device: str = "cpu"
-    task: Literal["classify", "segment"] = "classify"
-    recipe: str | None = None
-    steps: int | None = None
-    seed: int = 0
-    set: tuple[str, ...] = ()
-
-    def run(self) -> None:
-        if self.task == "segment":
-            from healthcare.segment_commands import finetune_segmenter
-
-            finetune_segmenter(
-                self.run_, self.data, self.out, self.recipe, self.steps, self.seed, self.device, self.set
-            )  # fmt: skip
-            return
-        if self.run_ is None:
-            from core.errors import UserError
-
-            raise UserError("a classifier stands on a run", where="--run", mend="give the folder of pretrain")
-        from healthcare.data import read
-        from healthcare.estimators import ImageClassifier, ImageEncoder
-
-        encoder = ImageEncoder.load(self.run_).on(self.device)
-        images = read(self.data, encoder.recipe_.reading)
-        classifier = ImageClassifier.on_top_of(encoder).fit(images)
-        classifier.save(self.out)
-        print(f"classifier of {', '.join(map(str, classifier.classes_))}: {self.out}")
-
-
-@dataclass(frozen=True)
-class Predict:
-    """Class probabilities of new images, as a csv for the data's owner; unusable images are listed beside it.
-
-    Attributes:
-        run_: folder of a classifier, from finetune.
-        data: images; labels and splits, where given, are not used.
-        out: csv file.
-        device: cpu, cuda, cuda:1, …
-    """
-
-    run_: Annotated[Path, tyro.conf.arg(name="run")]
-    data: str
-    out: Path = Path("predictions.csv")
-    device: str = "cpu"
-
-    def run(self) -> None:
-        from healthcare.data import read_new
-        from healthcare.estimators import ImageClassifier
-        from healthcare.tables import predictions, written
-
-        classifier = ImageClassifier.load(self.run_).on(self.device)
-        images = read_new(self.data, classifier.recipe_.reading)
-        print(f"{len(images)} images: {written(predictions(classifier, images), self.out)}")
-        if len(images.quarantine):
-            place = images.quarantine.write(self.out.with_name("quarantine.csv"))
-            print(f"{images.quarantine.summary()}; each with its reason: {place}")
-
-
-@dataclass(frozen=True)
-class Embed:
-    """Features of every image as parquet: `where`, then one column a feature.
-
-    Attributes:
-        run_: the run folder.
-        data: images; labels and splits, where given, are not used.
-        out: parquet file.
-        device: cpu, cuda, cuda:1, …
-    """
-
-    run_: Annotated[Path, tyro.conf.arg(name="run")]
-    data: str
-    out: Path = Path("embeddings.parquet")
-    device: str = "cpu"
-
-    def run(self) -> None:
-        from healthcare.data import Images, read_new
-        from healthcare.estimators import ImageEncoder
-        from healthcare.tables import embeddings, written
-        from healthcare.volumes import Volumes, open_volumes
-
-        encoder = ImageEncoder.load(self.run_).on(self.device)
-        reading = encoder.recipe_.reading
-        if encoder.recipe_.patches:  # as it was trained: cube by cube
-            images: Images | Volumes = open_volumes(self.data, reading.size, reading.limits)
-        else:
-            images = read_new(self.data, reading)
-        print(f"{len(images)} images: {written(embeddings(encoder, images), self.out)}")
-        if len(images.quarantine):
-            place = images.quarantine.write(self.out.with_name("quarantine.csv"))
-            print(f"{images.quarantine.summary()}; each with its reason: {place}")
-
-
-@dataclass(frozen=True)
 class BenchCommand:
-    """The benchmark: ours, floors and published figures with few labels; with --only methods, whether every method learns.
+    """The benchmark: ours, floors and published figures; with --only methods, whether every method learns.
 
     Resumable by (test, seed): what was measured before is not measured again.
 
     Attributes:
-        only: one test; methods and smoke, a short end-to-end check, run only when named.
-        minutes: of pretraining, each seed: 8 for labels, for each of the methods 64,000 images where none are given.
+        only: one test: pneumonia-1, -10, -100 (labels in %), -tuned, -gain, calibration, similar, published; methods and smoke, a
+            short end-to-end check, run only when named.
+        minutes: of pretraining, each seed, in the place of a number of steps; of methods, in the place of 64,000 images.
+        steps: of pretraining, each seed.
         out: folder for parts and results.json.
         seeds: pretraining seeds.
         data: another data set of two classes; pneumoniamnist, and for methods dsb2018_nuclei_256 too, where none is given.
         methods: which, for --only methods; all where none is given.
     """
 
-    only: Literal["labels", "published", "methods", "smoke"] | None = None
+    only: str | None = None
     minutes: float | None = None
+    steps: int | None = None
     out: Path = Path("bench/healthcare")
     seeds: int = 3
     data: str | None = None
@@ -346,14 +188,14 @@ class BenchCommand:
     def run(self) -> int:
         from healthcare.benchmark import bench
 
-        return bench(self.only, self.minutes, self.out, self.seeds, self.data, self.methods)
+        return bench(self.only, self.minutes, self.out, self.seeds, self.data, self.methods, self.steps)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line `tacit-healthcare`."""
     commands = {
         "synth": Synth, "check": Check, "prepare": Prepare, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune,
-        "predict": Predict, "segment": Segment, "embed": Embed, "export": export_of("healthcare.estimators:ImageEncoder"),
-        "bench": BenchCommand,
+        "predict": Predict, "segment": Segment, "embed": Embed, "similar": Similar, "explain": Explain,
+        "export": export_of("healthcare.estimators:ImageEncoder"), "bench": BenchCommand,
     }  # fmt: skip
     run_commands("healthcare", commands, "Self-supervised learning on medical images.", argv)

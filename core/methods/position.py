@@ -36,8 +36,6 @@ class Position(Method):
     """Eats `Placed`. With cosine similarity s of a crop and a base, negative ones taken for 0, and y the overlap, the loss is the mean
     of −log(1 − |y − s|) (equation 3 of the paper, where the bases get no gradient), and, weighted, that of |s| between bases (equation 4).
 
-    The paper's Swin Transformer, its EMA-free head and its crops of 64³ voxels are the encoder's and the pretext's to choose.
-
     Args:
         encoder: any encoder.
     """
