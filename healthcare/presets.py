@@ -13,7 +13,7 @@ from healthcare.encoders import EncoderConfig
 from healthcare.methods import Objective, Task
 from healthcare.places import Places
 from healthcare.pretext import Coloured, Damaged, HiddenPatches, Noisy, Shuffled, Turned, Whole
-from healthcare.views import GENTLE, ImageViews
+from healthcare.views import MILD, ImageViews
 
 TOKENS = EncoderConfig(kind="vit", width=64, patch=4, depth=3, heads=4)
 
@@ -149,7 +149,11 @@ def deepcluster(minutes: float | None = 5.0, steps: int | None = None, seed: int
     probe, after 2.8 minutes (docs/methods.md).
     """
     return Recipe(
-        "deepcluster", m.DeepClusterConfig(), _train(minutes, steps, seed, device), ImageViews(view=GENTLE), batch=128
+        "deepcluster",
+        m.DeepClusterConfig(),
+        _train(minutes, steps, seed, device),
+        ImageViews(view=replace(MILD, area=0.6)),
+        batch=128,
     )
 
 
