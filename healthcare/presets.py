@@ -252,8 +252,8 @@ def position(minutes: float | None = 5.0, steps: int | None = None, seed: int = 
 
     Command: `tacit-healthcare pretrain --data pneumoniamnist --method position --out run`, then `evaluate`.
     Expected of position's features, of untrained ones in brackets: dsb2018_nuclei_256 auroc .945 (.934) by kNN, .970
-    (.948) by a linear probe, after 1.7 minutes; pneumoniamnist auroc .913 (.927) by kNN, .940 (.928) by a linear probe,
-    after 2.1 minutes (docs/methods.md).
+    (.948) by a linear probe, after 1.7 minutes; pneumoniamnist auroc .913 (.927) by kNN, .940 (.928) by a linear
+    probe, after 2.1 minutes (docs/methods.md).
     """
     return Recipe("position", m.PositionConfig(), _train(minutes, steps, seed, device), Places())
 
