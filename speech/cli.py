@@ -45,7 +45,7 @@ class Check:
     """Read every recording, say what is wrong and where; exit 1 where nothing usable is left.
 
     Attributes:
-        data: folder, tar, metadata.csv, recording, or a known name (fsdd).
+        data: folder, tar, csv or parquet table, recording, what prepare wrote, or a known name (fsdd, arabic-digits, esc10).
         out: folder for quarantine.csv.
     """
 
@@ -55,10 +55,59 @@ class Check:
     def run(self) -> int:
         from speech.data import scan
 
-        found = scan(self.data)
+        found = scan(self.data, apart=True)
         print(found.summary())
         found.quarantine.tell(self.out)
         return 0 if len(found) else 1
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Check recordings once and pack them, split by speaker: a folder that every verb reads as --data. Each file is decoded in a
+    process of its own, so that a bad one costs itself alone.
+
+    Attributes:
+        data: folder, tar, csv or parquet table, recording, or a known name.
+        out: the prepared folder.
+        activity: trim (cut quiet off both ends), segment (stretches of sound out of recordings up to four hours long) or none.
+        rate: Hz that all are resampled to; by default each keeps its own.
+        min_seconds: shorter recordings are set aside.
+        max_seconds: longer ones are set aside, or cut with --activity segment.
+        channel: take this one, counted from 0; by default the mean of all.
+        samples: int16, or float32 where recordings have more than 16 bits that matter.
+        split: auto (the data's own where it names one, else by speaker), own, speaker (by a hash of the speaker) or none.
+        test: share of speakers in the test split.
+        val: share of speakers in the validation split.
+        seed: of the split by speaker.
+    """
+
+    data: str
+    out: Path
+    activity: Literal["none", "trim", "segment"] = "none"
+    rate: int | None = None
+    min_seconds: float = 0.05
+    max_seconds: float = 60.0
+    channel: int | None = None
+    samples: Literal["int16", "float32"] = "int16"
+    split: Literal["auto", "own", "speaker", "none"] = "auto"
+    test: float = 0.2
+    val: float = 0.0
+    seed: int = 0
+
+    def run(self) -> None:
+        from speech.audio import ReadConfig
+        from speech.prepare import PrepareConfig, prepare
+
+        read = ReadConfig(min_seconds=self.min_seconds, max_seconds=self.max_seconds, channel=self.channel)
+        config = PrepareConfig(
+            read, self.activity, rate=self.rate, samples=self.samples, split=self.split, test=self.test, val=self.val,
+            seed=self.seed,
+        )  # fmt: skip
+        found = prepare(self.data, self.out, config)
+        print(found.summary())
+        for reason, count in found.quarantine.counts().items():
+            print(f"  {count} × {reason}")
+        print(f"prepared: {self.out}")
 
 
 @dataclass(frozen=True)
@@ -325,7 +374,7 @@ def aside(recordings: Recordings, out: Path) -> None:
 
 
 COMMANDS = {
-    "synth": Synth, "check": Check, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune, "predict": Predict,
+    "synth": Synth, "check": Check, "prepare": Prepare, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune, "predict": Predict,
     "embed": Embed, "export": export_of("speech.estimators:AudioEncoder"), "bench": Bench,
 }  # fmt: skip
 
