@@ -19,8 +19,8 @@ class ActivityConfig:
     Attributes:
         frame: seconds.
         above_db: over the recording's quiet level (the 10th percentile of its frames).
-        range_db: below the loudest frame: what lies deeper is never sound, what lies within a quarter of it always is, so that a
-            recording without a pause keeps all of it.
+            Where the loudest frame is less than twice as far above it, the threshold lies midway between the two.
+        range_db: below the loudest frame: what lies deeper is never sound.
         hang: seconds of quiet that a stretch outlives, and that are left on either side of it.
         least: seconds; shorter stretches are dropped.
     """
@@ -29,7 +29,7 @@ class ActivityConfig:
     above_db: float = 12.0
     range_db: float = 40.0
     hang: float = 0.2
-    least: float = 0.1
+    least: float = 0.05
 
     def __post_init__(self) -> None:
         within(self, frame=(0.005, 0.5), above_db=(0, 100), range_db=(1, 200), hang=(0, 10), least=(0, 60))
@@ -51,7 +51,7 @@ def active(samples: NDArray[np.float32], rate: int, config: ActivityConfig | Non
         return []
     level, size = levels(samples, rate, config), max(1, round(config.frame * rate))
     loudest, quiet = float(level.max()), float(np.percentile(level, 10))
-    threshold = np.clip(quiet + config.above_db, loudest - config.range_db, loudest - config.range_db / 4)
+    threshold = max(min(quiet + config.above_db, (quiet + loudest) / 2), loudest - config.range_db)
     loud = level >= threshold
     edges = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]]).astype(int)))
     spans = [(int(a) * size, min(int(b) * size, len(samples))) for a, b in edges.reshape(-1, 2)]

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from core.cli import main as run_commands
 from core.cli import say
 from core.verbs import export_of
-
-if TYPE_CHECKING:
-    from speech.data import Recordings
+from speech.jobs import Similar, Tag, Verify
+from speech.tables import aside, names
 
 
 @dataclass(frozen=True)
@@ -306,6 +305,7 @@ class Embed:
         run: what pretrain wrote.
         data: folder, tar or recording.
         out: the parquet file.
+        frames: a row for each token (frame) of each recording, with its start and end in seconds.
         pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
         device: cpu, cuda, …
     """
@@ -313,6 +313,7 @@ class Embed:
     run_: Annotated[Path, tyro.conf.arg(name="run")]
     data: str
     out: Path = Path("embeddings.parquet")
+    frames: bool = False
     pseudonymise: str | None = None
     device: str = "cpu"
 
@@ -324,6 +325,13 @@ class Embed:
         encoder = AudioEncoder.load(self.run_)
         encoder.device = self.device
         recordings = encoder.read(self.data)
+        if self.frames:
+            from speech.framewise import write_frames
+
+            rows, width = write_frames(encoder, recordings, names(recordings, self.pseudonymise), self.out)
+            aside(recordings, self.out)
+            print(f"{rows} frames × {width} features: {self.out}")
+            return
         features = encoder.transform(recordings)
         table = pd.DataFrame(features, columns=[f"f{i}" for i in range(features.shape[1])])
         table.insert(0, "file", names(recordings, self.pseudonymise))
@@ -356,26 +364,10 @@ class Bench:
         return bench(self.only, self.minutes, BenchConfig(seeds=self.seeds), self.out, say)
 
 
-def names(recordings: Recordings, key: str | None) -> list[str]:
-    """File names, or their keyed hashes."""
-    import hashlib
-    import hmac
-
-    if key is None:
-        return list(recordings.names)
-    return [hmac.new(key.encode(), name.encode(), hashlib.sha256).hexdigest()[:32] for name in recordings.names]
-
-
-def aside(recordings: Recordings, out: Path) -> None:
-    """Say and list what was set aside."""
-    say(recordings.summary())
-    if len(recordings.quarantine):
-        say(f"set aside: {recordings.quarantine.write(out.with_suffix('.quarantine.csv'))}")
-
-
 COMMANDS = {
-    "synth": Synth, "check": Check, "prepare": Prepare, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune, "predict": Predict,
-    "embed": Embed, "export": export_of("speech.estimators:AudioEncoder"), "bench": Bench,
+    "synth": Synth, "check": Check, "prepare": Prepare, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune,
+    "predict": Predict, "embed": Embed, "tag": Tag, "similar": Similar, "verify": Verify,
+    "export": export_of("speech.estimators:AudioEncoder"), "bench": Bench,
 }  # fmt: skip
 
 

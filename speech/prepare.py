@@ -174,9 +174,7 @@ def parted(groups: set[str], test: float, val: float, seed: int = 0) -> dict[str
     Where the hash leaves a part with a share above 0 empty, or nothing to learn from, groups are dealt in the order of their hash.
     """
     place = {name: _unit(name, seed) for name in groups}
-    found = {
-        name: "test" if at < test else "val" if at < test + val else "train" for name, at in sorted(place.items())
-    }
+    found = {name: "test" if at < test else "val" if at < test + val else "train" for name, at in sorted(place.items())}
     wanted = {"train"} | ({"test"} if test > 0 else set()) | ({"val"} if val > 0 else set())
     if wanted <= set(found.values()) or len(groups) < len(wanted):
         return found

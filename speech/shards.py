@@ -1,10 +1,10 @@
 """A prepared set: packed shards that are read lazily, and an index. What `prepare` writes and every verb reads as `--data`.
 
-    prepared.json      {"format": 1, "settings": …, "counts": …, "source": …, "sha256": {file: …}}
-    index.parquet      a row a recording: name, shard, offset and samples (in samples), rate, digest, seconds, source (the file that it
-                       comes from), start (in it, seconds), label, speaker, split, fold, text
-    shard-00000.npy    samples one after the other, int16 (full scale 32767) or float32, mapped into memory and never unpickled
-    quarantine.csv     what was set aside, each with its reason
+prepared.json      {"format": 1, "settings": …, "counts": …, "source": …, "sha256": {file: …}}
+index.parquet      a row a recording: name, shard, offset and samples (in samples), rate, digest, seconds, source (the file that it
+                   comes from), start (in it, seconds), label, speaker, split, fold, text
+shard-00000.npy    samples one after the other, int16 (full scale 32767) or float32, mapped into memory and never unpickled
+quarantine.csv     what was set aside, each with its reason
 """
 
 from __future__ import annotations
