@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from core.config import within
 
 Span = tuple[int, int]
+SILENCE_DB = -100.0  # below the last bit of 16
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class ActivityConfig:
     Attributes:
         frame: seconds.
         above_db: over the recording's quiet level (the 10th percentile of its frames).
-            Where the loudest frame is less than twice as far above it, the threshold lies midway between the two.
+            Where the loudest frame is less than three times as far above it, a third of the way between the two.
         range_db: below the loudest frame: what lies deeper is never sound.
         hang: seconds of quiet that a stretch outlives, and that are left on either side of it.
         least: seconds; shorter stretches are dropped.
@@ -51,7 +52,9 @@ def active(samples: NDArray[np.float32], rate: int, config: ActivityConfig | Non
         return []
     level, size = levels(samples, rate, config), max(1, round(config.frame * rate))
     loudest, quiet = float(level.max()), float(np.percentile(level, 10))
-    threshold = max(min(quiet + config.above_db, (quiet + loudest) / 2), loudest - config.range_db)
+    if loudest <= SILENCE_DB:
+        return []
+    threshold = max(min(quiet + config.above_db, quiet + (loudest - quiet) / 3), loudest - config.range_db)
     loud = level >= threshold
     edges = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]]).astype(int)))
     spans = [(int(a) * size, min(int(b) * size, len(samples))) for a, b in edges.reshape(-1, 2)]

@@ -18,7 +18,7 @@ from speech.estimators import AudioEncoder, Fronted
 
 @torch.no_grad()
 def frames_of(encoder: AudioEncoder, recordings: Recordings) -> Iterator[NDArray[np.float32]]:
-    """Hidden states (T, D) of each recording, in order. Recordings beyond the recipe's longest are heard up to there alone.
+    """Hidden states (T, D) of each recording, in order. Of recordings beyond the recipe's longest the last part is heard.
 
     A token stands for an equal share of what was heard: convolutional nets stretch every recording to one length.
     """
@@ -45,14 +45,14 @@ def write_frames(encoder: AudioEncoder, recordings: Recordings, names: list[str]
 
     if out.suffix != ".parquet":
         raise UserError("frames are written as parquet", where=out, mend="end the name in .parquet")
-    rows, width, hop = 0, 0, encoder.recipe_.mel.hop
+    rows, width, most = 0, 0, encoder.recipe_.max_frames
     with whole(out, "the features") as temporary:
         writer = None
         for name, mel, seconds, hidden in zip(
             names, recordings.signals, recordings.seconds, frames_of(encoder, recordings), strict=True
         ):
-            length = min(float(seconds), encoder.recipe_.max_frames * hop) if len(mel) else float(seconds)
-            edges = np.linspace(0, length, len(hidden) + 1)
+            length = float(seconds) * min(len(mel), most) / len(mel)
+            edges = np.linspace(seconds - length, seconds, len(hidden) + 1)
             columns = {
                 "file": [name] * len(hidden), "frame": np.arange(len(hidden)), "start": edges[:-1].round(4),
                 "end": edges[1:].round(4), **{f"f{i}": hidden[:, i] for i in range(hidden.shape[1])},

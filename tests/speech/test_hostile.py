@@ -208,7 +208,7 @@ def test_paths_of_a_manifest_stay_in_its_folder(tmp_path):
 def test_a_damaged_parquet_is_one_clear_line(tmp_path, content):
     (tmp_path / "a.wav").write_bytes(encoded(tone()))
     (tmp_path / "m.parquet").write_bytes(content)
-    with pytest.raises(UserError, match="cannot be read|is empty"):
+    with pytest.raises(UserError, match=r"cannot be read|is empty"):
         read(tmp_path / "m.parquet")
 
 
