@@ -20,8 +20,8 @@ class ActivityConfig:
     Attributes:
         frame: seconds.
         above_db: over the recording's quiet level (the 10th percentile of its frames).
-            Where the loudest frame is less than three times as far above it, a third of the way between the two.
-        range_db: below the loudest frame: what lies deeper is never sound.
+        range_db: below the loudest frame: what lies deeper is never sound, what lies within a third of it always is, since a short
+            recording without a pause has no quiet level.
         hang: seconds of quiet that a stretch outlives, and that are left on either side of it.
         least: seconds; shorter stretches are dropped.
     """
@@ -30,7 +30,7 @@ class ActivityConfig:
     above_db: float = 12.0
     range_db: float = 40.0
     hang: float = 0.2
-    least: float = 0.05
+    least: float = 0.03
 
     def __post_init__(self) -> None:
         within(self, frame=(0.005, 0.5), above_db=(0, 100), range_db=(1, 200), hang=(0, 10), least=(0, 60))
@@ -54,7 +54,7 @@ def active(samples: NDArray[np.float32], rate: int, config: ActivityConfig | Non
     loudest, quiet = float(level.max()), float(np.percentile(level, 10))
     if loudest <= SILENCE_DB:
         return []
-    threshold = max(min(quiet + config.above_db, quiet + (loudest - quiet) / 3), loudest - config.range_db)
+    threshold = np.clip(quiet + config.above_db, loudest - config.range_db, loudest - config.range_db / 3)
     loud = level >= threshold
     edges = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]]).astype(int)))
     spans = [(int(a) * size, min(int(b) * size, len(samples))) for a, b in edges.reshape(-1, 2)]
@@ -69,9 +69,13 @@ def active(samples: NDArray[np.float32], rate: int, config: ActivityConfig | Non
 
 
 def trimmed(samples: NDArray[np.float32], rate: int, config: ActivityConfig | None = None) -> Span | None:
-    """From the first sound to the end of the last; None where there is none."""
+    """From the first sound to the end of the last; all of it where no stretch is long enough; None where there is silence alone."""
+    config = config or ActivityConfig()
     spans = active(samples, rate, config)
-    return (spans[0][0], spans[-1][1]) if spans else None
+    if spans:
+        return spans[0][0], spans[-1][1]
+    loud = len(samples) > 0 and float(levels(samples, rate, config).max()) > SILENCE_DB
+    return (0, len(samples)) if loud else None
 
 
 def segments(

@@ -22,17 +22,25 @@ class Synth:
 
     Attributes:
         out: new folder.
+        kind: words; or sounds: mixtures labelled by what is loudest in them, speech, music or noise.
         size: recordings.
-        speakers: voices; the last third makes the test split.
+        speakers: voices (of sounds: scenes); the last third makes the test split.
         seed: equal seeds give equal files.
     """
 
     out: Path
+    kind: Literal["words", "sounds"] = "words"
     size: int = 600
     speakers: int = 9
     seed: int = 0
 
     def run(self) -> None:
+        if self.kind == "sounds":
+            from speech.mixtures import MixConfig, generate_mixtures
+
+            generate_mixtures(self.out, MixConfig(size=self.size, scenes=self.speakers, seed=self.seed))
+            print(f"{self.size} generated mixtures of speech, music and noise: {self.out}")
+            return
         from speech.synthetic import SynthConfig, generate
 
         generate(self.out, SynthConfig(size=self.size, speakers=self.speakers, seed=self.seed))

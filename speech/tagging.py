@@ -22,7 +22,7 @@ from speech.features import log_mel
 from speech.sources import contained, layout
 
 LONGEST = 24 * 3600.0  # seconds of one file
-BATCH = 64  # windows that the classifier hears together
+BATCH = 32  # windows that the classifier hears together
 COLUMNS = ("file", "start", "end", "label", "probability")
 
 
@@ -129,7 +129,7 @@ def _windows(blocks: Iterator[NDArray], size: int, hop: int) -> Iterator[tuple[i
     for block in blocks:
         held = np.concatenate([held, block])
         while len(held) >= size + hop:  # so that what is left behind the last window is never next to nothing
-            yield first, held[:size]
+            yield first, held[:size].copy()  # a view would keep the whole block
             held, first = held[hop:], first + hop
     if len(held):
         yield first, held
