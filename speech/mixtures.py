@@ -108,13 +108,15 @@ def generate_mixtures(out: str | Path, config: MixConfig | None = None) -> Path:
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UserError("the folder holds something already", where=out, mend="give a new or empty folder")
     test = config.scenes - max(1, config.scenes // 3)
-    with whole_folder(out, "the mixtures") as folder:
-        with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["file", "label", "speaker", "split"])
-            for number in range(config.size):
-                wave, label, scene = mixture(number, config)
-                name = f"{number:06d}.wav"
-                sf.write(folder / name, wave, config.rate, subtype="PCM_16")
-                writer.writerow([name, label, f"scene{scene:02d}", "test" if scene >= test else "train"])
+    with (
+        whole_folder(out, "the mixtures") as folder,
+        (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(["file", "label", "speaker", "split"])
+        for number in range(config.size):
+            wave, label, scene = mixture(number, config)
+            name = f"{number:06d}.wav"
+            sf.write(folder / name, wave, config.rate, subtype="PCM_16")
+            writer.writerow([name, label, f"scene{scene:02d}", "test" if scene >= test else "train"])
     return out
