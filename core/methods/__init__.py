@@ -23,6 +23,7 @@ from core.methods.simsiam import SimSiam, SimSiamConfig
 from core.methods.swav import SwAV, SwAVConfig
 from core.methods.vae import VAEConfig, VariationalAutoencoder
 from core.methods.vicreg import VICReg, VICRegConfig
+from core.methods.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 
 __all__ = [
     "Autoregressive",
@@ -69,5 +70,7 @@ __all__ = [
     "VICReg",
     "VICRegConfig",
     "VariationalAutoencoder",
+    "Wav2Vec2",
+    "Wav2Vec2Config",
     "method_of",
 ]

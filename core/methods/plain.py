@@ -21,11 +21,13 @@ from core.methods.simsiam import SimSiam, SimSiamConfig
 from core.methods.swav import SwAV, SwAVConfig
 from core.methods.vae import VAEConfig, VariationalAutoencoder
 from core.methods.vicreg import VICReg, VICRegConfig
+from core.methods.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 
 PLAIN: Mapping[type, Callable[..., Method]] = {
     BarlowConfig: BarlowTwins, BYOLConfig: BYOL, CoLESConfig: CoLES, CPCConfig: CPC, Data2VecConfig: Data2Vec, DenoiseConfig: DenoisingAutoencoder,
     DINOConfig: DINO, MAEConfig: MaskedAutoencoder, MoCoConfig: MoCo, SimCLRConfig: SimCLR, SimSiamConfig: SimSiam,
     SwAVConfig: SwAV, TokenLabelsConfig: TokenLabels, VAEConfig: VariationalAutoencoder, VICRegConfig: VICReg,
+    Wav2Vec2Config: Wav2Vec2,
 }  # fmt: skip
 
 
