@@ -11,6 +11,7 @@ from core.methods.data2vec import Data2Vec, Data2VecConfig
 from core.methods.deepcluster import DeepCluster, DeepClusterConfig
 from core.methods.denoise import DenoiseConfig, DenoisingAutoencoder
 from core.methods.dino import DINO, DINOConfig
+from core.methods.hubert import Hubert, HubertConfig
 from core.methods.joint import Joint, JointConfig, Part
 from core.methods.labels import TokenLabels, TokenLabelsConfig
 from core.methods.mae import MAEConfig, MaskedAutoencoder
@@ -45,6 +46,8 @@ __all__ = [
     "DeepClusterConfig",
     "DenoiseConfig",
     "DenoisingAutoencoder",
+    "Hubert",
+    "HubertConfig",
     "Joint",
     "JointConfig",
     "MAEConfig",

@@ -49,6 +49,8 @@ from core.methods import (
     DenoiseConfig,
     DenoisingAutoencoder,
     DINOConfig,
+    Hubert,
+    HubertConfig,
     Joint,
     MAEConfig,
     MaskedAutoencoder,
@@ -193,6 +195,11 @@ def hidden_frames(rows: int = ROWS, time: int = TIME) -> Masked:
 def hidden_sound(rows: int = ROWS, time: int = TIME) -> Masked:
     mask = widened(span_mask(token_pad(rows, TIME), 0.5, 2, drawn(5)), time)
     return Masked(sound(rows, time), mask, {})
+
+
+def hidden_units(rows: int = ROWS, time: int = TIME) -> Masked:
+    unit = (events(rows, time)["category"] % 5).masked_fill(events(rows, time)["pad"], -100)
+    return dataclasses.replace(hidden_sound(rows, time), target={"unit": unit})
 
 
 def hidden_patches(rows: int = ROWS, time: int = TIME) -> Masked:
@@ -357,6 +364,7 @@ CASES: dict[str, Case] = {
     "wav2vec2, frames": Case(
         lambda: Wav2Vec2(frames(), Wav2Vec2Config(codes=5, width=8, out=8, negatives=6)), hidden_frames, True
     ),
+    "hubert": Case(lambda: Hubert(waves(), HubertConfig(units=5, out=8, unmasked=0.5)), hidden_units, True),
     "denoise, images": Case(lambda: DenoisingAutoencoder(convnet(), DenoiseConfig()), noisy_images),
     "denoise, fields": Case(
         lambda: (lambda e: DenoisingAutoencoder(e, DenoiseConfig(), heads=e.stem.heads()))(fields()), noisy_fields, True
