@@ -20,6 +20,7 @@ from core.device import one_thread
 from core.distributed import rank
 from core.encoders import TokenEncoder
 from core.errors import UserError
+from core.methods import HubertConfig
 from core.tokens import to_device
 from core.train_config import TrainConfig
 from core.units import aligned, clustered
@@ -52,6 +53,7 @@ def pretrained_twice(
     With `out` an interrupted run goes on where it stopped, in either iteration: the first keeps its state beside, in `OUT-first`.
     """
     settings = estimator.recipe_
+    assert isinstance(settings.objective, HubertConfig)
     units, seed = settings.objective.units, settings.train.seed
     if settings.encoder.kind != "transformer" or task.layer > settings.encoder.depth:
         raise UserError(
