@@ -36,6 +36,11 @@ def beside(rows: list[Row], one: Row) -> list[Row]:
     return sorted(same, key=lambda r: (ROLES.index(r["role"]), -r["value"]))
 
 
+def falls(metric: str) -> bool:
+    """Whether less of it is better: time, memory, errors."""
+    return metric in ("seconds", "ece", "eer", "hd95") or metric.endswith(("GiB", "MB", ", p50", ", p99"))
+
+
 def goals(rows: list[Row]) -> list[Row]:
     """One row of ours for each figure that has a goal, in the order of the record."""
     found: dict[tuple, Row] = {}
@@ -68,7 +73,9 @@ def short_table(results: Path) -> str:
     lines = [HEAD]
     for domain, rows in load(results).items():
         for one in mains(rows):
-            goal = f"≥ {one['goal']:.3g}" if one["value"] >= one["goal"] else f"**≥ {one['goal']:.3g}, missed**"
+            sign = "≤" if falls(one["metric"]) else "≥"
+            met = one["value"] <= one["goal"] if falls(one["metric"]) else one["value"] >= one["goal"]
+            goal = f"{sign} {one['goal']:.3g}" if met else f"**{sign} {one['goal']:.3g}, missed**"
             cells = (
                 f"{domain}: {one['data']}", one["method"], one["metric"], shown(one), _best(rows, one, "floor"), _best(rows, one, "published"),
                 goal, str(one["seeds"]),

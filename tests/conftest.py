@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from core.engines import DuckDB, Engine, Spark
 
 
+def pytest_configure() -> None:
+    """Of several test processes each has one thread. Not by OMP_NUM_THREADS=1, under which torch 2.14's convolutions give gradients of
+    weights in bfloat16 that are no numbers."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        import torch
+
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[Spark]:
     """Spark in local mode; tests that take it are marked `spark`."""
