@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from core import distributed
+from core.losses import unit
 from core.norms import BatchNorm
 
 
@@ -53,6 +54,19 @@ class LinearHead(CategoricalHead):
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.linear(hidden)
+
+
+class CosineHead(CategoricalHead):
+    """Cosines of the projected states with a vector for each of C classes, divided by `temperature` (HuBERT, Hsu et al. 2021)."""
+
+    def __init__(self, dim: int, size: int, out: int, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.project = nn.Linear(dim, out)
+        self.table = nn.Parameter(torch.rand(size, out))
+        self.temperature = temperature
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return unit(self.project(hidden)) @ unit(self.table).T / self.temperature
 
 
 class TiedHead(CategoricalHead):

@@ -90,6 +90,38 @@ def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float =
         return distributed.mean(-logits.log_softmax(1)[:, 0])
 
 
+def contrast_within(
+    context: Tensor, target: Tensor, code: Tensor, count: Tensor, drawn: Tensor, temperature: float = 0.1
+) -> tuple[Tensor, Tensor]:
+    """Each place picks its own target among places drawn from the same row (wav2vec 2.0, Baevski et al. 2020).
+
+    Cosines are computed once for every two places of a row and then picked, which is cheaper than to copy K targets a place.
+
+    Args:
+        context, target: (N, D), row after row, normalised here.
+        code: (N, G) long; drawn places with the codes of the own one are no negatives.
+        count: (B,) long, how many of the N are each row's.
+        drawn: (N, K) long, numbers among the places of the same row, from 0.
+        temperature: divides the cosines.
+
+    Returns:
+        The losses (N,), and whether the own target scored above all others, (N,) bool; means are the caller's.
+    """
+    with torch.autocast(context.device.type, enabled=False):
+        row = torch.arange(len(count), device=count.device).repeat_interleave(count)
+        first = (count.cumsum(0) - count)[row]  # (N,) where the row begins
+        place = torch.arange(len(row), device=row.device) - first
+        most = int(count.max()) if len(count) else 0
+        a, b = (
+            x.new_zeros(len(count), most, x.shape[1]).index_put((row, place), x) for x in (unit(context), unit(target))
+        )
+        cosine = (a @ b.transpose(1, 2))[row, place] / temperature  # (N, M)
+        same = (code[first[:, None] + drawn] == code[:, None]).all(-1)
+        own, others = cosine.gather(1, place[:, None]), cosine.gather(1, drawn).masked_fill(same, float("-inf"))
+        losses = torch.cat([own, others], 1).logsumexp(1) - own[:, 0]
+        return losses, (own > others).all(1)
+
+
 def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
     """−cos(p, z), mean over the rows of all processes (SimSiam, Chen & He 2020); BYOL's (Grill et al. 2020) is 2 + 2 times this.
 

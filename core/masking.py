@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from core import distributed
 from core.codec import FIRST, MISSING
 from core.errors import UserError
 from core.pretext import Masked
@@ -52,6 +53,24 @@ def span_mask(pad: Tensor, ratio: float, length: int, generator: Generator) -> T
     earlier = torch.nn.functional.pad(noise, (reach - 1, 0), value=2.0)
     best = earlier.unfold(1, reach, 1).amin(-1)  # (B, T): best start among those that cover this place
     return _rank(best.masked_fill(pad, 3.0)) < counts(pad, ratio)[:, None]
+
+
+def others_of_row(count: Tensor, draws: int, generator: Generator) -> Tensor:
+    """For each of the places of all rows, `draws` of the other places of its row, with repetition; a place that is alone draws itself.
+
+    Args:
+        count: (B,) long, places of each row.
+
+    Returns:
+        (N, draws) long, N the sum of `count`: numbers among the row's places, from 0. They are drawn for the rows of all processes.
+    """
+    size = count.repeat_interleave(count)  # (N,)
+    own = torch.arange(len(size), device=count.device) - (count.cumsum(0) - count).repeat_interleave(count)
+    rows = distributed.sizes(len(size), count.device) if distributed.world() > 1 else [len(size)]
+    first = sum(rows[: distributed.rank()])
+    noise = _noise((sum(rows), draws), generator, count.device)[first : first + len(size)]
+    drawn = (noise * (size - 1)[:, None]).long()
+    return (drawn + (drawn >= own[:, None])).minimum((size - 1)[:, None])
 
 
 def block_mask(

@@ -70,6 +70,7 @@ SIGNS = {
     "feature_std": Sign(0.1, 0.005, "lower the learning rate, use a larger batch, a slower teacher or a variance term"),
     "rank": Sign(0.1, 0.01, "use a larger batch, a higher temperature or a covariance term, or weaken the augmentation"),
     "usage": Sign(0.1, 0.02, "use fewer prototypes or codes, a sharper teacher or a longer warm-up", 0.2),
+    "usage_codes": Sign(0.1, 0.02, "raise the weight of diversity, lower the learning rate or use fewer codes", 0.1),
     "usage_latent": Sign(0.1, 0.02, "lower the weight of the Kullback-Leibler term, or raise it slowly", 0.2),
     "target_std": Sign(0.1, 0.01, "use a slower teacher, fewer of its top blocks or a lower learning rate", 0.05),
     "prediction_std": Sign(0.1, 0.01, "lower the learning rate or hide less", 0.05),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -52,30 +54,35 @@ def loaded(listing: Listing, reading: Reading) -> Iterator[Sized]:
 def each(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """`work` of every item, in order; of many, on all cores that this process may use.
 
+    Processes are forked: they begin with what is imported, and a caller's script needs no guard. Where a system cannot fork, one reads.
+
     Raises:
         UserError: a process ended without a word.
     """
-    if len(items) < MANY:
+    count = cores()
+    if len(items) < MANY or count < 2 or "fork" not in multiprocessing.get_all_start_methods():
         yield from map(work, items)
         return
-    from joblib import Parallel, cpu_count, delayed
-    from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
 
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    if cpu_count() < 2:
-        yield from map(work, items)
-        return
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("fork"))
     try:
-        for results in Parallel(n_jobs=cpu_count(), return_as="generator")(delayed(_chunk)(work, c) for c in chunks):
+        for results in pool.map(partial(_chunk, work), chunks):
             yield from results
-    except TerminatedWorkerError as error:
+    except BrokenProcessPool as error:
         raise UserError(
             "a process that read files was ended, by the system for want of memory or by a file that crashes its decoder",
             where="data", mend="give fewer or smaller files, or lower reading.limits",
         ) from error  # fmt: skip
     finally:
-        get_reusable_executor().shutdown(wait=True)
+        pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _chunk(work: Callable[[T], R], items: Sequence[T]) -> list[R]:

@@ -22,18 +22,10 @@ from core.evaluation import labels_saved, verdict
 from core.files import whole
 from core.statistics import Estimate
 from healthcare.data import Images, Reading, read
+from healthcare.decisions import Decision
 from healthcare.estimators import ImageEncoder
-from healthcare.evaluation import (
-    FLOORS,
-    MAIN,
-    EvaluationConfig,
-    Guesses,
-    Score,
-    gain,
-    guess,
-    interval,
-    on_rows,
-)
+from healthcare.evaluation import gain, interval, on_rows
+from healthcare.guesses import FLOORS, MAIN, EvaluationConfig, Guesses, Score, guess
 from healthcare.metrics import auroc, average_precision, ece
 from healthcare.presets import Recipe, preset
 
@@ -41,11 +33,15 @@ DATA = "pneumoniamnist"
 STEPS = 1500  # of pretraining, 128 images each
 GOALS = {0.01: 0.950, 0.1: 0.958, 1.0: 0.966}  # auroc of frozen features
 METHOD = "deepcluster"
+SHOWN = {MAIN: auroc, "average_precision": average_precision, "ece": ece}
 NAMES = {"pretrained": f"{METHOD}, frozen, logistic regression", "fine_tuned": f"{METHOD}, fine-tuned"}
 PUBLISHED = {
     "ResNet-18 (28 px)": 0.944, "ResNet-18 (224 px)": 0.956, "ResNet-50 (28 px)": 0.948, "auto-sklearn": 0.942,
     "AutoKeras": 0.947, "Google AutoML Vision": 0.991,
 }  # fmt: skip
+Kept = dict[
+    str, NDArray
+]  # what an arm said: labels and patients of the test images, decisions, and a score for each draw
 SOURCE = "MedMNIST v2, Yang et al., Scientific Data 10:41, 2023: all labels, official split, recalled from the paper"
 
 
@@ -107,40 +103,44 @@ def _images(data: str, reading: Reading) -> Images:
 
 def said(bed: Bed, seed: int, fraction: float, arms: Sequence[str]) -> Guesses:
     """What the arms say of the test images with a fraction of the labels; kept, and read back where nothing has changed."""
-    key = json.dumps([json.loads(json.dumps(bed.settings())), seed, fraction])
-    guesses: Guesses | None = None
+    key = json.dumps([bed.settings(), seed, fraction])
+    paths = {arm: bed.out / "said" / f"{arm}-{fraction:g}-{seed}.npz" for arm in arms}
+    kept = {arm: found for arm, path in paths.items() if (found := _kept(path, key)) is not None}
+    missing = [arm for arm in arms if arm not in kept]
+    if missing:
+        images = bed.images()
+        # the frozen arm always runs: it costs seconds
+        asked = tuple(dict.fromkeys(("pretrained", *missing)))
+        config = replace(bed.config, fractions=(fraction,), headline=fraction, arms=asked)
+        new = guess(bed.encoder(seed, images), images, config, say)
+        kept |= {arm: _keep(paths[arm], key, new, arm, fraction) for arm in missing}
+    first = kept[arms[0]]
+    guesses = Guesses(first["label"], first["patient"], labels={fraction: int(first["labels"])})
     for arm in arms:
-        path = bed.out / "said" / f"{arm}-{fraction:g}-{seed}.npz"
-        kept = _kept(path, key)
-        if kept is None:
-            images = bed.images()
-            # the frozen arm always runs: it costs seconds
-            config = _only(bed.config, fraction, tuple(dict.fromkeys(("pretrained", arm))))
-            found = guess(bed.encoder(seed, images), images, config, say)
-            kept = {"label": found.label, "patient": found.patient, "labels": np.array(found.labels[fraction])}
-            kept |= {f"draw{i}": score for i, score in enumerate(found.test[arm][fraction])}
-            named: Any = {"key": np.array(key), **kept}
-            with whole(path, "what an arm said") as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, **named)
-        if guesses is None:
-            guesses = Guesses(kept["label"], kept["patient"])
-        guesses.labels[fraction] = int(kept["labels"])
-        draws = [kept[f"draw{i}"] for i in range(sum(name.startswith("draw") for name in kept))]
-        guesses.test[arm] = {fraction: draws}
-    if guesses is None:
-        raise ValueError("no arms")
+        draws = sum(name.startswith("draw") for name in kept[arm])
+        guesses.test[arm] = {fraction: [kept[arm][f"draw{i}"] for i in range(draws)]}
+        points = json.loads(str(kept[arm]["decided"]))
+        guesses.points[arm] = {fraction: [Decision.from_json(point) for point in points]}
     return guesses
 
 
-def _kept(path: Path, key: str) -> dict[str, NDArray] | None:
+def _keep(path: Path, key: str, new: Guesses, arm: str, fraction: float) -> Kept:
+    decided = json.dumps([point.json() for point in new.points[arm][fraction]])
+    kept: Kept = {
+        "label": new.label, "patient": new.patient, "labels": np.array(new.labels[fraction]), "decided": np.array(decided),
+        **{f"draw{i}": score for i, score in enumerate(new.test[arm][fraction])},
+    }  # fmt: skip
+    named: Any = {"key": np.array(key), **kept}
+    with whole(path, "what an arm said") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **named)
+    return kept
+
+
+def _kept(path: Path, key: str) -> Kept | None:
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as found:
         return None if str(found["key"]) != key else {name: found[name] for name in found.files if name != "key"}
-
-
-def _only(config: EvaluationConfig, fraction: float, arms: tuple[str, ...]) -> EvaluationConfig:
-    return replace(config, fractions=(fraction,), headline=fraction, arms=arms)
 
 
 def floors(bed: Bed, fraction: float) -> Guesses:
@@ -161,10 +161,9 @@ def labelled(fraction: float, bed: Bed, seed: int) -> list[Row]:
 def _rows(
     bed: Bed, guesses: Guesses, arm: str, fraction: float, role: str, goal: float | None = None, note: str = ""
 ) -> list[Row]:
-    draws, samples = guesses.test[arm][fraction], bed.config.resamples
     made = []
-    for metric, of in ((MAIN, auroc), ("average_precision", average_precision), ("ece", ece)):
-        found = interval(guesses, [on_rows(of, score) for score in draws], samples)
+    for metric, of in SHOWN.items():
+        found = interval(guesses, [on_rows(of, score) for score in guesses.test[arm][fraction]], bed.config.resamples)
         aim = goal if metric == MAIN else None
         made.append(row(bed.place(fraction), _name(arm), role, metric, found, goal=aim, note=note))
     return made

@@ -13,7 +13,7 @@ from healthcare.encoders import EncoderConfig
 from healthcare.methods import Objective, Task
 from healthcare.places import Places
 from healthcare.pretext import Coloured, Damaged, HiddenPatches, Noisy, Shuffled, Turned, Whole
-from healthcare.views import GENTLE, ImageViews
+from healthcare.views import MILD, ImageViews
 
 TOKENS = EncoderConfig(kind="vit", width=64, patch=4, depth=3, heads=4)
 
@@ -149,7 +149,11 @@ def deepcluster(minutes: float | None = 5.0, steps: int | None = None, seed: int
     probe, after 2.8 minutes (docs/methods.md).
     """
     return Recipe(
-        "deepcluster", m.DeepClusterConfig(), _train(minutes, steps, seed, device), ImageViews(view=GENTLE), batch=128
+        "deepcluster",
+        m.DeepClusterConfig(),
+        _train(minutes, steps, seed, device),
+        ImageViews(view=replace(MILD, area=0.6)),
+        batch=128,
     )
 
 
@@ -248,8 +252,8 @@ def position(minutes: float | None = 5.0, steps: int | None = None, seed: int = 
 
     Command: `tacit-healthcare pretrain --data pneumoniamnist --method position --out run`, then `evaluate`.
     Expected of position's features, of untrained ones in brackets: dsb2018_nuclei_256 auroc .945 (.934) by kNN, .970
-    (.948) by a linear probe, after 1.7 minutes; pneumoniamnist auroc .913 (.927) by kNN, .940 (.928) by a linear probe,
-    after 2.1 minutes (docs/methods.md).
+    (.948) by a linear probe, after 1.7 minutes; pneumoniamnist auroc .913 (.927) by kNN, .940 (.928) by a linear
+    probe, after 2.1 minutes (docs/methods.md).
     """
     return Recipe("position", m.PositionConfig(), _train(minutes, steps, seed, device), Places())
 

@@ -133,8 +133,8 @@ def everything(
         judged[arm] = judge(test, [segmenter.called(m) for m in maps], maps)
         note = f"{plan.steps} steps; interval over test images"
         for name, estimate in judged[arm].estimates().items():
-            goal = GOALS[plan.data].get(name)
-            role = "ours"
+            goal = GOALS[plan.data].get(name) if arm == "pretrained" else None
+            role = "ours" if arm == "pretrained" else "floor"
             made.append(row(whole, f"U-Net, {arm}", role, name, estimate, goal=goal, note=note))
     main = judged["scratch"].main
     gain = paired_gain([judged["pretrained"]], [judged["scratch"]], main)

@@ -52,8 +52,6 @@ class ViewConfig:
 MILD = ViewConfig(
     area=0.7, brightness=0.1, contrast=1.3, gamma=1.2, noise=0.02, blur=0.3, erase=0.0
 )  # hides no finding
-# near the image: small lesions stay in the crop, and nothing is erased
-GENTLE = ViewConfig(area=0.6, brightness=0.1, contrast=1.3, gamma=1.2, noise=0.02, blur=0.3, erase=0.0)
 
 
 @dataclass(frozen=True)

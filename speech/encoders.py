@@ -1,4 +1,4 @@
-"""Which encoder, and why: a small convolutional net that keeps frequency in place, or frames with a Transformer.
+"""Which encoder, and why: a small convolutional net that keeps frequency in place, or frames or the waveform with a Transformer.
 
 A spectrogram is no photograph: a pattern 500 Hz higher is another vowel. So the convolutional net folds its last frequency rows into
 channels before it pools over time, where a mean over both axes (core's small_convnet) would forget where in frequency a pattern stood.
@@ -6,6 +6,7 @@ channels before it pools over time, where a mean over both axes (core's small_co
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.encoders import Encoder, FrameStem, TokenEncoder, Transformer, TransformerConfig, small_convnet
+from core.encoders import Encoder, FrameStem, TokenEncoder, Transformer, TransformerConfig, WaveformStem, small_convnet
 from core.errors import UserError
 from core.tokens import Batch, Tokens
 
@@ -24,14 +25,15 @@ class EncoderConfig:
     """Shape of the encoder.
 
     Attributes:
-        kind: `convnet` (this module's), `transformer` (FrameStem + Transformer), `meanpool` (core's small_convnet, as a control).
+        kind: `convnet` (this module's), `transformer` (FrameStem + Transformer), `wave` (WaveformStem + Transformer), `meanpool` (core's small_convnet, as a control).
         width: channels of the first of the convnet's three stages.
         features: of each of the convnet's `segments` stretches of time.
         segments: the embedding is (segments · features,): order in time is kept.
         dim, depth, heads, stride: of the Transformer; `stride` frames make a token; causal: no token's state sees later ones.
+        channels, convolutions: of the waveform's stem: (kernel, stride) of each layer; 160 samples a token, 20 ms at 8 kHz.
     """
 
-    kind: Literal["convnet", "transformer", "meanpool"] = "convnet"
+    kind: Literal["convnet", "transformer", "wave", "meanpool"] = "convnet"
     width: int = 32
     features: int = 256
     segments: int = 4
@@ -40,10 +42,20 @@ class EncoderConfig:
     heads: int = 4
     stride: int = 4
     causal: bool = False
+    channels: int = 64
+    convolutions: tuple[tuple[int, int], ...] = ((10, 5), (8, 4), (4, 2), (4, 2), (2, 2))
 
     def __post_init__(self) -> None:
-        if min(self.width, self.features, self.segments, self.dim, self.depth, self.heads, self.stride) < 1:
+        if (
+            min(self.width, self.features, self.segments, self.dim, self.depth, self.heads, self.stride, self.channels)
+            < 1
+        ):
             raise UserError("an encoder without size", where=self, mend="use sizes of 1 or more")
+
+    @property
+    def token(self) -> int:
+        """Places of the input that make a token: frames, or samples of the waveform."""
+        return math.prod(stride for _, stride in self.convolutions) if self.kind == "wave" else self.stride
 
 
 class SpectrogramNet(Encoder):
@@ -107,4 +119,7 @@ def build_encoder(config: EncoderConfig, bands: int) -> Encoder:
     trunk = TransformerConfig(
         dim=config.dim, depth=config.depth, heads=config.heads, causal=config.causal, position="sinusoidal"
     )
+    if config.kind == "wave":
+        stem = WaveformStem(config.dim, config.channels, config.convolutions)
+        return TokenEncoder(stem, Transformer(trunk), pool="mean_max")
     return TokenEncoder(FrameStem(bands, config.dim, config.stride), Transformer(trunk), pool="mean_max")

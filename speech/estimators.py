@@ -25,12 +25,13 @@ from core.tokens import Batch, Tokens
 from core.training import TrainConfig
 from speech.data import Recordings, read
 from speech.encoders import build_encoder
-from speech.features import log_mel
+from speech.features import log_mel, samples_at
+from speech.hubert import pretrained_twice
 from speech.methods import pretext_for
 from speech.presets import Recipe, recipe
 from speech.pretext import Labelled, LogMelViews
 from speech.probes import COSTS, probe_groups
-from speech.tasks import read_as_it_is
+from speech.tasks import Units, read_as_it_is
 
 Note = Callable[[str], None]
 LABELLED_BATCH = 64  # recordings in a step of supervised training
@@ -87,12 +88,13 @@ class AudioEncoder(PretrainedEncoder):
         return replace(settings, train=train)
 
     def read(self, data: str | Path | Recordings) -> Recordings:
-        """Recordings with log-mel (T, bands) as signals; what was read before comes back as it is."""
+        """Recordings with log-mel (T, bands) as signals, or samples where the encoder reads those; what was read before comes back as it is."""
         settings = getattr(self, "recipe_", None) or self.settings()
         if isinstance(data, Recordings):
             return data
         with one_thread():
-            return read(data, settings.read, keep=log_mel(settings.mel))
+            keep = samples_at(settings.mel.rate) if settings.encoder.kind == "wave" else log_mel(settings.mel)
+            return read(data, settings.read, keep=keep)
 
     def fit(
         self, X: str | Path | Recordings, y: object = None, *, out: str | Path | None = None, fold: int | None = None,
@@ -109,32 +111,58 @@ class AudioEncoder(PretrainedEncoder):
         self.recipe_ = self.settings()
         self.fold_ = fold
         self.seen_ = sorted(digest[:16] for digest in recordings.digest)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe_.train.seed)
-            method, pretext = pretext_for(self.recipe_, len(recordings))
-        prepare = partial(read_as_it_is, self.recipe_)
-        self.pretrain(method, self.batches(recordings), pretext, self.recipe_.train, out, note, prepare)
+        if isinstance(self.recipe_.pretext, Units):
+            pretrained_twice(self, recordings, self.recipe_.pretext, out, note)
+        else:
+            self.learn(self.recipe_.train, self.batches(recordings), out, note)
         self.heads_ = None
         return self
 
-    def batches(self, recordings: Recordings, size: int | None = None) -> SequenceBatches:
-        """Log-mel batches `{"mel", "pad", "index"}` of all recordings."""
+    def learn(self, train: TrainConfig, batches: SequenceBatches, out: str | Path | None, note: Note | None) -> None:
+        """One training from fresh weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(train.seed)
+            method, pretext = pretext_for(self.recipe_, batches.rows)
+        self.pretrain(method, batches, pretext, train, out, note, partial(read_as_it_is, self.recipe_))
+
+    def batches(
+        self, recordings: Recordings, size: int | None = None, units: list[NDArray] | None = None
+    ) -> SequenceBatches:
+        """Batches `{"mel" or "wave", "pad", "index"}` of all recordings; `units`, one a frame, are cut as the frames are."""
         s = getattr(self, "recipe_", None) or self.settings()
-        width = recordings.signals[0].shape[-1]
+        ragged = self._ragged(recordings)
+        if units is not None:
+            ragged = Ragged({**ragged.fields, "unit": np.concatenate(units)}, ragged.offsets)
+        # the negatives of views should differ in more than their length, so it takes no buckets
+        return SequenceBatches(
+            ragged,
+            size or s.batch_size,
+            s.train.seed,
+            self._longest(),
+            bucket=not s.stretched,
+        )
+
+    def _longest(self) -> int:
+        """Frames, or samples, that a recording is cut to."""
+        s = getattr(self, "recipe_", None) or self.settings()
+        return s.max_frames * (round(s.mel.hop * s.mel.rate) if s.encoder.kind == "wave" else 1)
+
+    def _ragged(self, recordings: Recordings) -> Ragged:
+        """What the encoder reads of all recordings, raw."""
+        s = getattr(self, "recipe_", None) or self.settings()
+        wave = s.encoder.kind == "wave"
+        if (recordings.signals[0].ndim == 1) != wave:
+            raise UserError(
+                "these recordings were read for another encoder", where="recordings", mend="read them with .read"
+            )
+        width = s.mel.bands if wave else recordings.signals[0].shape[-1]
         if width != s.mel.bands:
             raise UserError(
                 f"log-mel of {width} bands where the run has {s.mel.bands}",
                 where="recordings",
                 mend="read them with .read",
             )
-        # the negatives of views should differ in more than their length, so it takes no buckets
-        return SequenceBatches(
-            Ragged.of(recordings.signals, "mel"),
-            size or s.batch_size,
-            s.train.seed,
-            s.max_frames,
-            bucket=not s.stretched,
-        )
+        return Ragged.of(recordings.signals, "wave" if wave else "mel")
 
     def transform(self, X: str | Path | Recordings) -> NDArray[np.float32]:
         """Embeddings (N, D) in the order of `read`."""
@@ -142,13 +170,16 @@ class AudioEncoder(PretrainedEncoder):
         recordings = self.read(X)
         fronted = Fronted(self.encoder_, self.recipe_)
         if len(recordings) == 1:  # batches hold two or more
-            ragged = Ragged.of(recordings.signals, "mel")
-            return embed(fronted, iter([ragged.padded(np.array([0]), self.recipe_.max_frames)]), self.device)
+            only = self._ragged(recordings).padded(np.array([0]), self._longest())
+            return embed(fronted, iter([only]), self.device)
         return embed(fronted, self.batches(recordings, 256).ordered(), self.device)
 
     def example(self) -> Batch:
-        """Log-mel of two recordings of silence, as the encoder reads it: prepared by the recipe."""
+        """Two recordings of silence, as the encoder reads it: prepared by the recipe."""
         frames, bands = 96, self.recipe_.mel.bands
+        if self.recipe_.encoder.kind == "wave":
+            samples = 20 * self.recipe_.encoder.token
+            return {"wave": torch.zeros(2, samples), "pad": torch.zeros(2, samples, dtype=torch.bool)}
         silence = {"mel": torch.zeros(2, frames, bands), "pad": torch.zeros(2, frames, dtype=torch.bool)}
         return Fronted(self.encoder_, self.recipe_).prepare(silence)
 

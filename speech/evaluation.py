@@ -18,6 +18,7 @@ from core.statistics import Estimate, mean_interval
 from speech.baselines import floor_features
 from speech.data import Recordings
 from speech.estimators import LABELLED_BATCH, AudioClassifier, AudioEncoder
+from speech.features import as_mel
 from speech.probes import heard, probe_groups
 from speech.protocol import Split, split
 
@@ -133,7 +134,7 @@ def measure(
 
     add(PRETRAINED, partial(_same, encoder.transform(recordings)), False)
     add(RANDOM, lambda d: encoder.untrained(config.seed + d).transform(recordings), True)
-    for name, features in floor_features(recordings.signals).items():
+    for name, features in floor_features(as_mel(recordings.signals, encoder.recipe_.mel)).items():
         add(name, partial(_same, features), False)
     _supervised(encoder, recordings, test, draws, truth, config, outcome, say)
     return outcome

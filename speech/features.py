@@ -72,6 +72,26 @@ def log_mel(config: MelConfig) -> Callable[[Wave], NDArray[np.float32]]:
     return keep
 
 
+def samples_at(rate: int) -> Callable[[Wave], NDArray[np.float32]]:
+    """A function from a wave to its samples (S,) at `rate` Hz."""
+    from torchaudio.functional import resample
+
+    def keep(wave: Wave) -> NDArray[np.float32]:
+        if wave.rate == rate:
+            return wave.samples
+        return resample(torch.from_numpy(wave.samples), wave.rate, rate).numpy()
+
+    return keep
+
+
+def as_mel(signals: list[NDArray], config: MelConfig) -> list[NDArray[np.float32]]:
+    """Log-mel (T, bands) of each signal: as it is where it is log-mel, computed where it is samples (S,) at the config's rate."""
+    if not signals or signals[0].ndim == 2:
+        return signals
+    mel = log_mel(config)
+    return [mel(Wave(samples, config.rate, "")) for samples in signals]
+
+
 def normalise(mel: Tensor, pad: Tensor | None, norm: Norm) -> Tensor:
     """Zero mean, unit variance of log-mel (B, T, F): over the utterance, each band apart, or not at all; padding becomes 0."""
     if norm == "none":

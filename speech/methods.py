@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Objective = (
     m.SimCLRConfig | m.MoCoConfig | m.BYOLConfig | m.SimSiamConfig | m.BarlowConfig | m.VICRegConfig | m.SwAVConfig
     | m.DINOConfig | m.DeepClusterConfig | m.MaskedConfig | m.MAEConfig | m.Data2VecConfig | m.DenoiseConfig | m.VAEConfig
-    | m.CPCConfig | m.PuzzleConfig
+    | m.CPCConfig | m.PuzzleConfig | m.Wav2Vec2Config | m.HubertConfig
 )  # fmt: skip
 
 

@@ -54,6 +54,8 @@ def run(
 
 def proof(settings: Recipe, recordings: Recordings, seed: int) -> list[Row]:
     """Train on all speakers but one, then examine on that one."""
+    if settings.encoder.kind == "wave":  # `recordings` are log-mel
+        recordings = AudioEncoder(settings).read(DATA)
     folds = int(speaker_folds(recordings).max()) + 1
     held = split(recordings, seed % folds)
     speaker = recordings.speaker.astype(str)

@@ -14,7 +14,7 @@ from speech.encoders import EncoderConfig
 from speech.features import MelConfig, Norm
 from speech.methods import Objective
 from speech.pretext import QuantiserConfig, ViewConfig
-from speech.tasks import Ahead, Codes, Damaged, HiddenFrames, Reordered, Task, ViewPair
+from speech.tasks import Ahead, Codes, Damaged, HiddenFrames, Reordered, Task, Units, ViewPair
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,15 @@ class Recipe:
                 where="recipe",
                 mend="batch_size ≥ 2, max_frames ≥ 8",
             )
-        if self.stretched and isinstance(self.pretext, Codes | HiddenFrames | Ahead | Reordered):
+        if self.stretched and isinstance(self.pretext, Codes | HiddenFrames | Units | Ahead | Reordered):
             raise UserError(
                 f"{self.method} hides tokens, which a convolutional net has not",
                 where="encoder.kind",
                 mend="use transformer",
+            )
+        if self.encoder.kind == "wave" and not isinstance(self.pretext, HiddenFrames):
+            raise UserError(
+                "the waveform has hidden tokens alone", where="encoder.kind", mend="use transformer or convnet"
             )
         if self.encoder.kind == "convnet" and self.views.frames // 8 < self.encoder.segments:
             raise UserError(
@@ -63,7 +67,7 @@ class Recipe:
     @property
     def stretched(self) -> bool:
         """Whether every recording is stretched to `views.frames`."""
-        return self.encoder.kind != "transformer"
+        return self.encoder.kind not in ("transformer", "wave")
 
 
 def simclr() -> Recipe:
@@ -227,6 +231,28 @@ def data2vec() -> Recipe:
     return _tokens("data2vec", m.Data2VecConfig(), HiddenFrames(ratio=0.5, span=3))
 
 
+def wav2vec2() -> Recipe:
+    """Which of a recording's hidden places held this quantised input, from the waveform (wav2vec 2.0, Baevski et al. 2020).
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method wav2vec2 --out RUN --steps 400`.
+    Expected of wav2vec2's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    """
+    encoder = EncoderConfig(kind="wave", depth=3)
+    train = TrainConfig(steps=800, lr=1e-3, weight_decay=0.01)
+    return Recipe(
+        "wav2vec2", m.Wav2Vec2Config(), HiddenFrames(ratio=0.5, span=5), encoder=encoder, batch_size=32, train=train
+    )
+
+
+def hubert() -> Recipe:
+    """The unit of each hidden frame, twice: clusters of MFCC, then of a layer of what those trained (HuBERT, Hsu et al. 2021).
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method hubert --out RUN --steps 400`, both iterations in one command.
+    Expected of hubert's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    """
+    return _tokens("hubert", m.HubertConfig(), Units())
+
+
 def denoise() -> Recipe:
     """Clean log-mel from one with holes and noise (Vincent et al. 2008), with a convolutional net that a decoder can follow.
 
@@ -270,7 +296,7 @@ def order() -> Recipe:
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "simclr": simclr, "simclr-strong": simclr_strong, "bestrq": bestrq, "moco": moco, "byol": byol, "simsiam": simsiam,
     "barlow": barlow, "vicreg": vicreg, "swav": swav, "dino": dino, "deepcluster": deepcluster, "mae": mae,
-    "data2vec": data2vec, "denoise": denoise, "vae": vae, "cpc": cpc, "order": order,
+    "data2vec": data2vec, "wav2vec2": wav2vec2, "hubert": hubert, "denoise": denoise, "vae": vae, "cpc": cpc, "order": order,
 }  # fmt: skip
 CANDIDATES = ("simclr", "simclr-strong", "bestrq")  # between which the benchmark's training speakers choose
 

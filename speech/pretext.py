@@ -88,18 +88,33 @@ class LogMelViews:
         shift = augment.uniform(generator, count, -c.shift, c.shift)
         frames = self.local_frames if local else c.frames
         x = augment.resample(mel, real, start, end, bend, tract, shift, frames, self.hertz)
-        frames, bands = x.shape[1:]
+        x = normalise(self._coloured(x, generator), None, self.norm)
+        x = augment.stripes(x, c.hide_time, 1, generator)
+        return augment.stripes(x, c.hide_bands, 2, generator)
+
+    def other_voice(self, batch: Batch, generator: Generator) -> Tensor:
+        """The recordings, frame by frame as they are, in another voice, room and noise: raw log-mel (B, T, F), padding at 0."""
+        c, mel, pad = self.config, batch["mel"], batch.get("pad")
+        count, frames = mel.shape[:2]
+        real = augment.lengths(mel, pad)
+        tract = augment.uniform(generator, count, -c.tract, c.tract).exp()
+        shift = augment.uniform(generator, count, -c.shift, c.shift)
+        none = torch.zeros(count, device=mel.device)
+        bend = torch.zeros(count, 2, device=mel.device)
+        x = augment.resample(mel, real, none, frames / real, bend, tract, shift, frames, self.hertz)
+        x = self._coloured(x, generator)
+        return x if pad is None else x.masked_fill(pad[..., None], 0.0)
+
+    def _coloured(self, x: Tensor, generator: Generator) -> Tensor:
+        """Coarser in frequency, of another slope, room and gain, among other sounds."""
+        c, (count, frames, bands), device = self.config, x.shape, x.device
         if c.blur:
             x = augment.blur(x, augment.uniform(generator, count, 0, c.blur))
         slope = torch.randn(count, 1, generator=generator, device=device) * torch.linspace(-1, 1, bands, device=device)
         colour = c.tilt * slope + c.room * augment.smooth_curve(generator, count, bands, 5)
         x = x + colour[:, None, :] + c.swell * augment.smooth_curve(generator, count, frames, 3)[:, :, None]
         x = self._sounds(x, generator)
-        if c.grain:
-            x = x + c.grain * torch.randn(x.shape, generator=generator, device=device)
-        x = normalise(x, None, self.norm)
-        x = augment.stripes(x, c.hide_time, 1, generator)
-        return augment.stripes(x, c.hide_bands, 2, generator)
+        return x + c.grain * torch.randn(x.shape, generator=generator, device=device) if c.grain else x
 
     def _sounds(self, x: Tensor, generator: Generator) -> Tensor:
         """Another recording 5 to 25 dB below, and coloured noise 15 to 60 dB below the loudest cell."""

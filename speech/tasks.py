@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from core import damage, puzzles
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 
 def read_as_it_is(settings: Recipe, batch: Batch) -> Batch:
-    """What the recipe's encoder reads of raw log-mel: stretched to the views' frames for convolutional nets, else of its own length."""
+    """What the recipe's encoder reads: samples as they are; raw log-mel stretched to the views' frames for convolutional nets, else of its own length."""
+    if settings.encoder.kind == "wave":  # its stem normalises by itself
+        return {key: batch[key] for key in ("wave", "pad") if key in batch}
     mel, pad = batch["mel"], batch.get("pad")
     if settings.stretched:
         fitted = augment.fit_frames(mel, pad, settings.views.frames, (settings.mel.low, settings.mel.rate / 2))
@@ -59,7 +62,7 @@ class Codes:
 
 @dataclass(frozen=True)
 class HiddenFrames:
-    """Runs of frames are hidden; what stood there is told by the stem (mae) or by a teacher (data2vec).
+    """Runs of frames are hidden; what stood there is told by the stem (mae, wav2vec2) or by a teacher (data2vec).
 
     Attributes:
         ratio: share of a recording's tokens that is hidden; span: tokens of a run.
@@ -73,12 +76,54 @@ class HiddenFrames:
         shares(self, "ratio")
 
     def bound(self, settings: Recipe) -> Pretext:
-        stride = settings.encoder.stride
+        stride = settings.encoder.token
 
         def make(batch: Batch, generator: Generator) -> Masked:
             seen = {**batch, **read_as_it_is(settings, batch)}
             pad = batch["pad"][:, ::stride]
             return Masked(seen, span_mask(pad, self.ratio, self.span, generator), {})
+
+        return make
+
+
+@dataclass(frozen=True)
+class Units:
+    """The unit of each hidden token (HuBERT, Hsu et al. 2021): clusters of MFCC at first, then of a layer of what those trained.
+
+    Batches carry the units in `unit`, one a frame (see speech.hubert).
+
+    Attributes:
+        ratio: share of a recording's tokens that is hidden; span: tokens of a run.
+        first: share of the training on units of MFCC.
+        layer: whose states are clustered then, from 1.
+    """
+
+    kind: Literal["units"] = "units"
+    ratio: float = 0.5
+    span: int = 3
+    first: float = 0.4
+    layer: int = 2
+
+    def __post_init__(self) -> None:
+        shares(self, "ratio", "first")
+        if self.layer < 1 or self.span < 1:
+            raise UserError("layers and spans are 1 or more", where="pretext", mend="raise them")
+
+    def bound(self, settings: Recipe) -> Pretext:
+        stride = settings.encoder.token
+
+        def make(batch: Batch, generator: Generator) -> Masked:
+            if "unit" not in batch:
+                raise UserError(
+                    "no units in the batches", where="pretext", mend="train through speech.AudioEncoder.fit"
+                )
+            seen = {**batch, **read_as_it_is(settings, batch)}
+            pad = batch["pad"][:, ::stride]
+            unit = batch["unit"].masked_fill(batch["pad"], -100)
+            middle = F.pad(unit, (0, -unit.shape[1] % stride), value=-100).unflatten(1, (-1, stride))
+            # the middle frame's, where it is real; else the first's: a token is real where its first frame is
+            unit = torch.where(middle[..., stride // 2] >= 0, middle[..., stride // 2], middle[..., 0])
+            return Masked(seen, span_mask(pad, self.ratio, self.span, generator), {"unit": unit})
 
         return make
 
@@ -151,4 +196,4 @@ class Reordered:
         return make
 
 
-Task = ViewPair | Codes | HiddenFrames | Damaged | Ahead | Reordered
+Task = ViewPair | Codes | HiddenFrames | Units | Damaged | Ahead | Reordered

@@ -38,6 +38,18 @@ class Stem(nn.Module):
     def layout(self, batch: Batch) -> tuple[int, Tensor | None]:
         raise TypeError(f"{type(self).__name__} must define layout")
 
+    @property
+    def latent_dim(self) -> int:
+        """Width of what `latent` gives."""
+        return self.dim
+
+    def latent(self, batch: Batch) -> Tokens:
+        """What the tokens are before they are brought to the trunk's width; `projected` then gives what `forward` does."""
+        return self(batch)
+
+    def projected(self, latent: Tokens) -> Tokens:
+        return latent
+
 
 class ValueStem(Stem):
     """A stem each of whose tokens stands for values that it alone holds: what a masked autoencoder restores.

@@ -36,7 +36,7 @@ class WaveformStem(Stem):
                 f"convolutions {convolutions} would leave samples out", where="convolutions",
                 mend="use (kernel, stride) pairs with 1 ≤ stride ≤ kernel",
             )  # fmt: skip
-        self.dim, self.convolutions = dim, convolutions
+        self.dim, self.width, self.convolutions = dim, width, convolutions
         self.stride = math.prod(stride for _, stride in convolutions)
         inputs = [1, *[width] * (len(convolutions) - 1)]
         # with a bias, whose channels differ, the norm of a silent place is not that of zeros, which would multiply gradients
@@ -54,6 +54,17 @@ class WaveformStem(Stem):
         return count, None if pad is None else pad[:, :: self.stride]
 
     def forward(self, batch: Batch, mask: dict[str, Tensor] | None = None) -> Tokens:
+        return self.projected(self.latent(batch))
+
+    @property
+    def latent_dim(self) -> int:
+        return self.width
+
+    def projected(self, latent: Tokens) -> Tokens:
+        return latent.with_x(self.project[1](latent.x))
+
+    def latent(self, batch: Batch) -> Tokens:
+        """The last convolution's channels, normalised at each place: (B, T, width)."""
         pad = batch.get("pad")
         x = normalised(batch["wave"], pad)[:, None]  # (B, 1, S)
         for stage, (kernel, stride) in zip(self.stages, self.convolutions, strict=True):
@@ -63,7 +74,7 @@ class WaveformStem(Stem):
             if pad is not None:
                 pad = pad[:, ::stride]
                 x = x.masked_fill(pad[:, None], 0.0)
-        return Tokens(self.project(x.transpose(1, 2)), pad)
+        return Tokens(self.project[0](x.transpose(1, 2)), pad)
 
 
 def normalised(wave: Tensor, pad: Tensor | None) -> Tensor:

@@ -11,6 +11,7 @@ from core.methods.data2vec import Data2Vec, Data2VecConfig
 from core.methods.deepcluster import DeepCluster, DeepClusterConfig
 from core.methods.denoise import DenoiseConfig, DenoisingAutoencoder
 from core.methods.dino import DINO, DINOConfig
+from core.methods.hubert import Hubert, HubertConfig
 from core.methods.joint import Joint, JointConfig, Part
 from core.methods.labels import TokenLabels, TokenLabelsConfig
 from core.methods.mae import MAEConfig, MaskedAutoencoder
@@ -24,6 +25,7 @@ from core.methods.simsiam import SimSiam, SimSiamConfig
 from core.methods.swav import SwAV, SwAVConfig
 from core.methods.vae import VAEConfig, VariationalAutoencoder
 from core.methods.vicreg import VICReg, VICRegConfig
+from core.methods.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 
 __all__ = [
     "Autoregressive",
@@ -45,6 +47,8 @@ __all__ = [
     "DeepClusterConfig",
     "DenoiseConfig",
     "DenoisingAutoencoder",
+    "Hubert",
+    "HubertConfig",
     "Joint",
     "JointConfig",
     "MAEConfig",
@@ -72,5 +76,7 @@ __all__ = [
     "VICReg",
     "VICRegConfig",
     "VariationalAutoencoder",
+    "Wav2Vec2",
+    "Wav2Vec2Config",
     "method_of",
 ]

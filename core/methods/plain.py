@@ -13,6 +13,7 @@ from core.methods.cpc import CPC, CPCConfig
 from core.methods.data2vec import Data2Vec, Data2VecConfig
 from core.methods.denoise import DenoiseConfig, DenoisingAutoencoder
 from core.methods.dino import DINO, DINOConfig
+from core.methods.hubert import Hubert, HubertConfig
 from core.methods.labels import TokenLabels, TokenLabelsConfig
 from core.methods.mae import MAEConfig, MaskedAutoencoder
 from core.methods.moco import MoCo, MoCoConfig
@@ -22,11 +23,13 @@ from core.methods.simsiam import SimSiam, SimSiamConfig
 from core.methods.swav import SwAV, SwAVConfig
 from core.methods.vae import VAEConfig, VariationalAutoencoder
 from core.methods.vicreg import VICReg, VICRegConfig
+from core.methods.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 
 PLAIN: Mapping[type, Callable[..., Method]] = {
     BarlowConfig: BarlowTwins, BYOLConfig: BYOL, CoLESConfig: CoLES, CPCConfig: CPC, Data2VecConfig: Data2Vec, DenoiseConfig: DenoisingAutoencoder,
     DINOConfig: DINO, MAEConfig: MaskedAutoencoder, MoCoConfig: MoCo, PositionConfig: Position, SimCLRConfig: SimCLR, SimSiamConfig: SimSiam,
     SwAVConfig: SwAV, TokenLabelsConfig: TokenLabels, VAEConfig: VariationalAutoencoder, VICRegConfig: VICReg,
+    Wav2Vec2Config: Wav2Vec2, HubertConfig: Hubert,
 }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from core.encoders import (
     TokenEncoder,
     Transformer,
     TransformerConfig,
+    WaveformStem,
     small_convnet,
 )
 from core.heads import LinearHead, SampledHead
@@ -48,6 +49,8 @@ from core.methods import (
     DenoiseConfig,
     DenoisingAutoencoder,
     DINOConfig,
+    Hubert,
+    HubertConfig,
     Joint,
     MAEConfig,
     MaskedAutoencoder,
@@ -71,6 +74,8 @@ from core.methods import (
     VAEConfig,
     VariationalAutoencoder,
     VICReg,
+    Wav2Vec2,
+    Wav2Vec2Config,
 )
 from core.pretext import Corrupted, Joined, Masked, Pieces, Placed, PretextOutput, Pseudo, Shifted, Views
 from core.tokens import Batch
@@ -116,6 +121,13 @@ def audio(rows: int = ROWS, time: int = TIME, seed: int = 0) -> Batch:
     return {"mel": batch["mel"], "pad": batch["pad"].repeat_interleave(4, 1), "index": batch["index"]}
 
 
+def sound(rows: int = ROWS, time: int = TIME, seed: int = 0) -> Batch:
+    """Padded waves, eight samples a token."""
+    pad = events(rows, time, seed)["pad"].repeat_interleave(8, 1)
+    wave = F.pad(torch.randn(rows, 8 * TIME, generator=drawn(seed + 11)), (0, 8 * (time - TIME)))
+    return {"wave": wave.masked_fill(pad, 0.0), "pad": pad, "index": torch.arange(rows)}
+
+
 def token_pad(rows: int, time: int) -> Tensor:
     return events(rows, time)["pad"]
 
@@ -138,6 +150,10 @@ def patches() -> TokenEncoder:
 
 def frames(causal: bool = False) -> TokenEncoder:
     return TokenEncoder(FrameStem(BANDS, 16, 4), trunk(causal), "mean")
+
+
+def waves(causal: bool = False) -> TokenEncoder:
+    return TokenEncoder(WaveformStem(16, 12, ((6, 4), (2, 2))), trunk(causal), "mean")
 
 
 # pretext outputs: always the same draws for the same rows, however long the padding
@@ -176,6 +192,16 @@ def hidden_frames(rows: int = ROWS, time: int = TIME) -> Masked:
     mask = widened(span_mask(token_pad(rows, TIME), 0.4, 2, drawn(5)), time)
     values = batch["mel"].reshape(rows, time, 4 * BANDS)
     return Masked(batch, mask, {"patch": values})
+
+
+def hidden_sound(rows: int = ROWS, time: int = TIME) -> Masked:
+    mask = widened(span_mask(token_pad(rows, TIME), 0.5, 2, drawn(5)), time)
+    return Masked(sound(rows, time), mask, {})
+
+
+def hidden_units(rows: int = ROWS, time: int = TIME) -> Masked:
+    unit = (events(rows, time)["category"] % 5).masked_fill(events(rows, time)["pad"], -100)
+    return dataclasses.replace(hidden_sound(rows, time), target={"unit": unit})
 
 
 def hidden_patches(rows: int = ROWS, time: int = TIME) -> Masked:
@@ -345,6 +371,11 @@ CASES: dict[str, Case] = {
     "data2vec, frames": Case(lambda: Data2Vec(frames(), Data2VecConfig()), hidden_frames, True),
     "data2vec, fields": Case(lambda: Data2Vec(fields(), Data2VecConfig()), hidden_fields, True),
     "data2vec, tokens": Case(lambda: Data2Vec(fields(), Data2VecConfig()), hidden_tokens, True),
+    "wav2vec2": Case(lambda: Wav2Vec2(waves(), Wav2Vec2Config(codes=5, width=8, out=8, negatives=6)), hidden_sound, True),
+    "wav2vec2, frames": Case(
+        lambda: Wav2Vec2(frames(), Wav2Vec2Config(codes=5, width=8, out=8, negatives=6)), hidden_frames, True
+    ),
+    "hubert": Case(lambda: Hubert(waves(), HubertConfig(units=5, out=8, unmasked=0.5)), hidden_units, True),
     "denoise, images": Case(lambda: DenoisingAutoencoder(convnet(), DenoiseConfig()), noisy_images),
     "denoise, fields": Case(
         lambda: (lambda e: DenoisingAutoencoder(e, DenoiseConfig(), heads=e.stem.heads()))(fields()), noisy_fields, True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from core.errors import UserError
 from healthcare.data import Images, Reading, read, scan
+from healthcare.loading import each
 from healthcare.readers import Unreadable, read_file
 from healthcare.reading_speed import ct_slice, dicom_files
 
@@ -203,10 +206,24 @@ def test_many_files_on_several_processes_give_what_one_gives(tmp_path: Path, mon
     place = dicom_files(tmp_path, 120)
     one = scan(place, Reading(size=8))
     monkeypatch.setattr("healthcare.loading.MANY", 50)
-    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    monkeypatch.setattr("healthcare.loading.cores", lambda: 2)
     several = scan(place, Reading(size=8))
     assert isinstance(one, Images) and one.sha256() == several.sha256()
     assert one.quarantine.records == several.quarantine.records and one.quarantine.counts() == {"unreadable": 1}
+
+
+def ended(item: int) -> int:
+    if item == 70:
+        os._exit(1)
+    return item
+
+
+def test_a_process_that_ends_without_a_word_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("healthcare.loading.MANY", 50)
+    monkeypatch.setattr("healthcare.loading.cores", lambda: 2)
+    with pytest.raises(UserError, match="a process that read files was ended"):
+        list(each(ended, range(100)))
+    assert not multiprocessing.active_children()
 
 
 def test_a_setting_that_cannot_be_is_refused() -> None:
