@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from core.config import within
 from core.errors import UserError
 from core.pretext import Pseudo
 from core.tokens import Batch
@@ -42,12 +43,17 @@ class PatchView:
         scale: largest factor of those, and its inverse the smallest.
         mirror: whether half of all patches are mirrored; left and right are alike to vessels and nuclei.
         greys: changes of grey values; its crops and turns are not used.
+        zoom: how much larger all is shown to the network, where what is looked for is only a few pixels wide.
     """
 
     free: float = 0.3
     scale: float = 1.25
     mirror: bool = True
     greys: ViewConfig = GREYS
+    zoom: float = 1.0
+
+    def __post_init__(self) -> None:
+        within(self, free=(0, 1), scale=(1, 4), zoom=(0.25, 8))
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,8 @@ class Annotated:
 
 def cut_for(patch: int, view: PatchView) -> int:
     """The side to cut, so that a turned patch of side `patch` finds its corners; as even or odd as that, so that centres agree."""
-    side = math.ceil(patch * math.sqrt(2) * view.scale) if view.free else patch
+    shown = patch / view.zoom
+    side = math.ceil(shown * math.sqrt(2) * view.scale if view.free else shown)
     return side + (side - patch) % 2
 
 
@@ -151,7 +158,7 @@ def turned(stack: Tensor, side: int, view: PatchView, generator: Generator) -> T
     free = uniform(0, 1) < view.free
     quarters = torch.randint(4, (rows,), generator=generator, device=device) * (math.pi / 2)
     angle = quarters + torch.where(free, uniform(-math.pi / 4, math.pi / 4), 0.0)
-    scale = torch.where(free, (uniform(-1, 1) * math.log(view.scale)).exp(), 1.0) * (side / stack.shape[-1])
+    scale = torch.where(free, (uniform(-1, 1) * math.log(view.scale)).exp(), 1.0) * (side / view.zoom / stack.shape[-1])
     mirror = torch.where(uniform(0, 1) < 0.5 * view.mirror, -1.0, 1.0)
     cos, sin, none = angle.cos() * scale, angle.sin() * scale, torch.zeros(rows, device=device)
     theta = torch.stack([torch.stack([cos * mirror, -sin, none], 1), torch.stack([sin * mirror, cos, none], 1)], 1)

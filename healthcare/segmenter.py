@@ -186,7 +186,12 @@ class Segmenter(PretrainedEncoder):
     def _maps(self, net: nn.Module, image: Tensor) -> NDArray[np.float32]:
         from monai.inferers import SlidingWindowInferer
 
-        recipe = self.recipe_
+        recipe, size = self.recipe_, image.shape[2:]
+        zoom = recipe.view.zoom
+        if zoom != 1:
+            image = F.interpolate(
+                image, size=[round(side * zoom) for side in size], mode="bilinear", align_corners=False
+            )
         window = [min(recipe.window, length) for length in image.shape[2:]]
         slide = SlidingWindowInferer(window, 1, recipe.overlap, mode="gaussian", padding_mode="replicate")
         total = torch.zeros(1)
@@ -195,6 +200,8 @@ class Segmenter(PretrainedEncoder):
                 logits = slide(image.flip(axes).contiguous(memory_format=torch.channels_last), net)
             assert isinstance(logits, Tensor)
             total = total + logits.float().sigmoid().flip(axes).cpu()
+        if zoom != 1:
+            total = F.interpolate(total, size=size, mode="bilinear", align_corners=False)
         return (total / len(MIRRORS[: recipe.flips]))[0].numpy()
 
     def _chosen(self, data: MaskedImages, rows: NDArray) -> Parting:

@@ -194,6 +194,20 @@ def test_turning_moves_image_and_mask_alike(free: float) -> None:
             assert any(torch.allclose(made, way, atol=1e-4) for way in ways)
 
 
+def test_a_zoomed_patch_shows_its_middle_larger(fitted: Segmenter, nuclei: MaskedImages) -> None:
+    view = PatchView(free=0, mirror=False, zoom=2)
+    assert cut_for(16, view) == 8
+    stack = torch.rand(40, 1, 8, 8)
+    seen = turned(stack, 16, view, torch.Generator().manual_seed(0))
+    larger = torch.nn.functional.interpolate(stack, scale_factor=2, mode="bilinear", align_corners=False)
+    unturned = [i for i in range(40) if torch.allclose(seen[i, :, 1:-1, 1:-1], larger[i, :, 1:-1, 1:-1], atol=1e-4)]
+    assert 3 < len(unturned) < 25, "a quarter of them is not turned"
+    made = Segmenter()
+    made.recipe_ = replace(fitted.recipe_, view=view)
+    net, image = _Net(fitted.encoder_, fitted.heads_).eval(), torch.from_numpy(nuclei.images[0])[None]
+    assert made._maps(net, image).shape[1:] == image.shape[2:]
+
+
 def test_pixels_that_nobody_knows_teach_nothing() -> None:
     torch.manual_seed(0)
     encoder = UNet(1, 4, 2)
