@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say? Calibration of two classes: its error, its curve, and how to mend it."""
+"""Do probabilities mean what they say? Calibration: its error, its curve, and how to mend it."""
 
 from __future__ import annotations
 
@@ -87,3 +87,107 @@ class Platt(NamedTuple):
                 "the scores do not rise with the labels", where="calibration", mend="there is nothing to learn here"
             )
         return cls(float(slope), float(shift))
+
+
+class Temperature(NamedTuple):
+    """Logits are divided by one number (Guo et al. 2017): ranks and the most probable class stay as they are."""
+
+    value: float = 1.0
+
+    def __call__(self, logits: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities (N, K) of logits (N, K)."""
+        from scipy.special import softmax
+
+        return softmax(np.asarray(logits, dtype=float) / self.value, axis=1)
+
+    @classmethod
+    def fit(cls, logits: ArrayLike, label: ArrayLike) -> Temperature:
+        """By maximum likelihood, on rows that whatever gave the logits (N, K) has not learned from; label (N,) is 0 to K − 1.
+
+        The targets are smoothed as Platt's are, each class by its own number of rows, so that rows that are told apart
+        perfectly do not give a temperature of nothing. It stays within 1/20 and 20.
+
+        Raises:
+            UserError: labels of one class: they cannot calibrate.
+        """
+        from scipy.optimize import minimize_scalar
+        from scipy.special import log_softmax
+
+        z, y = np.asarray(logits, dtype=float), np.asarray(label, dtype=int)
+        rows = np.bincount(y, minlength=z.shape[1])
+        if (rows > 0).sum() < 2:
+            raise UserError("labels of one class cannot calibrate", where="calibration", mend="give two classes")
+        sure = (rows[y] + 1) / (rows[y] + 2)
+        target = np.repeat(((1 - sure) / (z.shape[1] - 1))[:, None], z.shape[1], 1)
+        target[np.arange(len(y)), y] = sure
+
+        def loss(log_temperature: float) -> float:
+            return float(-(target * log_softmax(z / np.exp(log_temperature), axis=1)).sum(1).mean())
+
+        edge = float(np.log(20))
+        return cls(float(np.exp(minimize_scalar(loss, bounds=(-edge, edge), method="bounded").x)))
+
+
+def brier(label: ArrayLike, probability: ArrayLike) -> float:
+    """Mean squared distance of probabilities (N, K) from the classes (N,) that came; of two classes, of the second alone (Brier 1950)."""
+    p, y = np.asarray(probability, dtype=float), np.asarray(label, dtype=int)
+    if p.shape[1] == 2:
+        return float(((p[:, 1] - (y == 1)) ** 2).mean())
+    return float(((p - np.eye(p.shape[1])[y]) ** 2).sum(1).mean())
+
+
+def calibration_slope(label: ArrayLike, probability: ArrayLike) -> tuple[float, float]:
+    """Slope and intercept of label ~ log-odds (Cox 1958): 1 and 0 where probabilities mean what they say.
+
+    Args:
+        label: (N,) 1 or 0.
+        probability: (N,) that it is 1.
+
+    A slope below 1 says that probabilities are too extreme; the intercept, taken at slope 1 (calibration in the large), above 0 that
+    they are too low. Not a number where a class is absent.
+    """
+    y, p = np.asarray(label, dtype=float), np.clip(np.asarray(probability, dtype=float), 1e-7, 1 - 1e-7)
+    if len(np.unique(y)) < 2:
+        return float("nan"), float("nan")
+    z = np.log(p / (1 - p))
+    slope = _newton(np.stack([z, np.ones_like(z)], 1), y, np.zeros_like(z))[0]
+    return float(slope), float(_newton(np.ones((len(z), 1)), y, z)[0])
+
+
+def _newton(x: NDArray[np.float64], y: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients of a logistic regression without penalty but for a trace that keeps separated rows finite."""
+    from scipy.special import expit
+
+    beta = np.zeros(x.shape[1])
+    for _ in range(50):
+        p = expit(x @ beta + offset)
+        gradient = x.T @ (y - p) - 1e-6 * beta
+        step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + 1e-6 * np.eye(x.shape[1]), gradient)
+        beta = beta + np.clip(step, -2, 2)
+        if np.abs(step).max() < 1e-8:
+            break
+    return beta
+
+
+def at_prior(probability: ArrayLike, old: ArrayLike, new: ArrayLike) -> NDArray[np.float64]:
+    """Probabilities (N, K) where classes are as frequent as `new` (K,) says, from those learned where they were as `old` (K,).
+
+    Right where only the frequencies differ and each class looks as it did (label shift; Saerens et al. 2002, formula 4).
+    """
+    p = np.asarray(probability, dtype=float) * (np.asarray(new, dtype=float) / np.asarray(old, dtype=float))
+    return p / p.sum(1, keepdims=True)
+
+
+def estimated_prior(probability: ArrayLike, old: ArrayLike, rounds: int = 1000) -> NDArray[np.float64]:
+    """How frequent the classes (K,) are among unlabelled rows, by expectation maximisation (Saerens et al. 2002).
+
+    Args:
+        probability: (N, K), calibrated where classes were as frequent as `old` (K,).
+    """
+    old = np.asarray(old, dtype=float)
+    new = old.copy()
+    for _ in range(rounds):
+        before, new = new, at_prior(probability, old, new).mean(0)
+        if np.abs(new - before).max() < 1e-7:
+            break
+    return new

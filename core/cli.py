@@ -24,7 +24,8 @@ GROUP = "tacit.domains"
 MEMORY = "not enough memory; give less data, a smaller model or a smaller batch"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a write that fails names no file
 TRAINING = ("pretrain",)  # verbs that several processes can share
-FOLDERS = ("synth", "check", "prepare", "pretrain", "evaluate", "finetune", "bench")  # verbs whose --out is a folder
+# verbs whose --out is a folder
+FOLDERS = ("synth", "check", "prepare", "pretrain", "evaluate", "finetune", "segment", "bench")
 LARGEST_SEED = 2**32 - 1  # that every library takes
 
 
@@ -81,7 +82,9 @@ def check(verb: str, command: Any) -> None:
         raise UserError(f"the seed is {seed}", where="--seed", mend=f"give 0 to {LARGEST_SEED}")
     if not isinstance(out, Path):
         return
-    folder = verb in FOLDERS
+    folder = getattr(
+        command, "writes_folder", verb in FOLDERS
+    )  # a command says so where its verb means another elsewhere
     if out.exists() and out.is_dir() != folder:
         there, wanted = ("file", "folder") if folder else ("folder", "file")
         raise UserError(f"that is a {there}, and a {wanted} is to be written", where=out, mend="give another --out")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from core.norms import ChannelNorm
 from core.tokens import Batch, Tokens
 
 Error = Literal["l1", "l2"]
-PROBE = 64  # side of the square that tells how often a convolutional net halves its input
+PROBE = 64  # side of the square that tells how often a convolutional net halves its input; of the cube, half of it
 
 
 class Decoder(nn.Module):
@@ -52,10 +52,10 @@ class Decoder(nn.Module):
 
 
 class ConvDecoder(Decoder):
-    """The last map of a convolutional net, doubled `steps` times, each time followed by a 3×3 convolution.
+    """The last map of a convolutional net, doubled `steps` times, each time followed by a convolution 3 a side.
 
-    It serves images (B, C, H, W) and spectrograms (B, T, F) of any size: every map is cut to the size that the net's own
-    map had there, and padding is kept out of every convolution. Norms look at one place alone.
+    It serves images (B, C, H, W), volumes (B, C, D, H, W) and spectrograms (B, T, F) of any size: every map is cut to the size
+    that the net's own map had there, and padding is kept out of every convolution. Norms look at one place alone.
 
     Args:
         dim: channels of the map.
@@ -63,22 +63,23 @@ class ConvDecoder(Decoder):
         steps: how often the net halved its input.
         key: the batch's key.
         width: channels of the first map here; later ones have half, down to 16.
+        dims: 2 for images and spectrograms, 3 for volumes.
     """
 
-    def __init__(self, dim: int, channels: int, steps: int, key: str = "image", width: int = 64) -> None:
+    def __init__(self, dim: int, channels: int, steps: int, key: str = "image", width: int = 64, dims: int = 2) -> None:
         super().__init__()
-        self.dim, self.steps, self.key = dim, steps, key
+        self.dim, self.steps, self.key, self.dims = dim, steps, key, dims
+        convolution: Any = nn.Conv3d if dims == 3 else nn.Conv2d
         widths = [max(width >> step, 16) for step in range(steps + 1)]
-        self.first = nn.Sequential(ChannelNorm(dim), nn.Conv2d(dim, widths[0], 1), nn.GELU())
+        self.first = nn.Sequential(ChannelNorm(dim), convolution(dim, widths[0], 1), nn.GELU())
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(i, o, 3, padding=1), ChannelNorm(o), nn.GELU()) for i, o in pairwise(widths)
+            nn.Sequential(convolution(i, o, 3, padding=1), ChannelNorm(o), nn.GELU()) for i, o in pairwise(widths)
         )
-        self.last = nn.Conv2d(widths[-1], channels, 3, padding=1)
+        self.last = convolution(widths[-1], channels, 3, padding=1)
 
-    def _sides(self, clean: Batch, halved: int) -> tuple[int, int]:
-        """Rows and columns of the map that was halved so often."""
-        height, width = clean[self.key].shape[1:] if clean[self.key].dim() == 3 else clean[self.key].shape[2:]
-        return -(-height >> halved), -(-width >> halved)
+    def _sides(self, clean: Batch, halved: int) -> tuple[int, ...]:
+        """Sides of the map that was halved so often."""
+        return tuple(-(-side >> halved) for side in clean[self.key].shape[-self.dims :])
 
     def layout(self, clean: Batch) -> tuple[tuple[int, ...], Tensor | None]:
         sides, pad = self._sides(clean, self.steps), clean.get("pad")
@@ -92,15 +93,15 @@ class ConvDecoder(Decoder):
     def forward(self, tokens: Tokens, clean: Batch) -> Tensor:
         """The restored values, of the shape of `clean[key]`."""
         pad, sides = clean.get("pad"), self._sides(clean, self.steps)
-        x = tokens.x.transpose(1, 2).unflatten(2, sides)  # (B, dim, h, w)
+        x = tokens.x.transpose(1, 2).unflatten(2, sides)  # (B, dim, …)
 
         def real(x: Tensor, halved: int) -> Tensor:
             return x if pad is None else x.masked_fill(pad[:, None, :: 1 << halved, None], 0.0)
 
         x = real(self.first(x), self.steps)
         for halved, stage in zip(reversed(range(self.steps)), self.stages, strict=True):
-            rows, columns = self._sides(clean, halved)
-            x = F.interpolate(x, scale_factor=2.0, mode="nearest")[:, :, :rows, :columns]
+            cut = [slice(side) for side in self._sides(clean, halved)]
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")[:, :, *cut]
             x = real(stage(real(x, halved)), halved)
         return self.last(x).view(clean[self.key].shape)
 
@@ -279,14 +280,15 @@ def decoder_for(
     if isinstance(encoder, TokenEncoder) and isinstance(stem, ValueStem):
         return TokenDecoder(encoder.trunk.dim, stem, 4 * width)
     if isinstance(encoder, ConvNet):
-        channels = next(m.in_channels for m in encoder.modules() if isinstance(m, nn.Conv2d))
-        device = next(encoder.parameters()).device
+        first = next(m for m in encoder.modules() if isinstance(m, nn.Conv2d | nn.Conv3d))
+        channels, dims = first.in_channels, len(first.kernel_size)
+        side, device = PROBE if dims == 2 else PROBE // 2, next(encoder.parameters()).device
         was, _ = encoder.training, encoder.eval()
-        last = encoder.layers({encoder.key: torch.zeros(1, channels, PROBE, PROBE, device=device)})[-1]
+        last = encoder.layers({encoder.key: torch.zeros(1, channels, *[side] * dims, device=device)})[-1]
         encoder.train(was)
-        steps = round(math.log2(PROBE / last.shape[2]))
-        if last.shape[2:] == (PROBE >> steps, PROBE >> steps):
-            return ConvDecoder(last.shape[1], channels, steps, encoder.key, width)
+        steps = round(math.log2(side / last.shape[2]))
+        if set(last.shape[2:]) == {side >> steps}:
+            return ConvDecoder(last.shape[1], channels, steps, encoder.key, width, dims)
     raise UserError(
         f"no decoder leads from {type(encoder).__name__} back to its input", where="encoder",
         mend="use a ConvNet that halves its input, or a stem whose tokens stand for fields or values",

@@ -1,4 +1,4 @@
-"""Where and how a method is computed: its device, the layout of convolutions, compiled parts."""
+"""Where and how a method is computed: its device, compiled parts."""
 
 from __future__ import annotations
 
@@ -75,14 +75,6 @@ def on_cores(work: Callable[[T], None], items: Sequence[T], device: torch.device
     with one_thread(), ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(one, items):  # asks for the results, so that an error is raised
             pass
-
-
-def channels_last(module: nn.Module) -> None:
-    """Weights of 2-D and 3-D convolutions with their channels last, in place: outputs follow, names and values stay."""
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Conv3d | nn.ConvTranspose3d):
-            layout = torch.channels_last if part.weight.dim() == 4 else torch.channels_last_3d
-            part.weight.data = part.weight.data.contiguous(memory_format=layout)
 
 
 @contextmanager

@@ -85,6 +85,21 @@ class Pieces:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """Crops of the same samples, and where each lies among base crops that tile its sample.
+
+    Attributes:
+        bases: one batch of B rows for each of n places, the same place in every row.
+        crops: batches of B rows each, cut anywhere.
+        overlap: (B, crops, n), the share of a crop that each base covers; sums to 1 where the bases leave no gap.
+    """
+
+    bases: list[Batch]
+    crops: list[Batch]
+    overlap: Tensor
+
+
+@dataclass(frozen=True)
 class Shifted:
     """A batch whose own future is the target: position t predicts position t + `horizon`."""
 
@@ -92,7 +107,7 @@ class Shifted:
     horizon: int = 1
 
 
-PretextOutput = Views | Masked | Corrupted | Pseudo | Pieces | Shifted
+PretextOutput = Views | Masked | Corrupted | Pseudo | Pieces | Placed | Shifted
 
 
 @dataclass(frozen=True)

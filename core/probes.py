@@ -78,7 +78,7 @@ def ridge(
     target = 2.0 * (y[:, None] == np.unique(y)[None]) - 1  # (N, C)
     with threadpool_limits(1, user_api="blas"):
         penalty = penalties[len(penalties) // 2]
-        if len(penalties) > 1 and (pairs := _folds(y, groups, seed)):
+        if len(penalties) > 1 and (pairs := label_folds(y, groups, seed)):
             errors = [((_ridge(x[a], target[a], x[b], penalties) - target[b]) ** 2).mean((1, 2)) for a, b in pairs]
             penalty = penalties[int(np.mean(errors, 0).argmin())]
         return _ridge(x, target, test_x, (penalty,))[0]
@@ -139,7 +139,7 @@ def choose_cost(
 
     if len(costs) == 1:
         return costs[0]
-    classes, pairs = np.unique(y), _folds(y, groups, seed)
+    classes, pairs = np.unique(y), label_folds(y, groups, seed)
     if score is None:
         if not pairs:
             return costs[len(costs) // 2]
@@ -170,7 +170,7 @@ def _logistic(cost: float) -> Any:
     return make_pipeline(StandardScaler(), LogisticRegression(C=cost, max_iter=2000))
 
 
-def _folds(y: NDArray, groups: ArrayLike | None, seed: int) -> Folds:
+def label_folds(y: NDArray, groups: ArrayLike | None, seed: int) -> Folds:
     """Up to five stratified folds of (training rows, held-out rows) that keep groups together; those whose training rows lack
     a class are left out. None where a class has one row, or one group, only."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold

@@ -1,34 +1,28 @@
-"""Puzzles and damage that domains make their pretexts of: turns, tiles, segments, replaced values, holes, lost colours.
+"""Puzzles that domains make their pretexts of: turns, tiles, segments, replaced values. Damage stands in `core.damage`.
 
 Pure functions of a whole batch; every sample gets a draw of its own from the generator. A plane is the last two dimensions, so that
-images (B, C, H, W) and spectrograms (B, T, F) are both served where the docstring says (B, …, H, W).
+images (B, C, H, W) and spectrograms (B, T, F) are both served where the docstring says (B, …, H, W); of volumes (B, …, D, H, W) the
+last three are meant.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
+from core.damage import integers, mean, take, uniform
 from core.errors import UserError
 from core.masking import random_mask
 from core.tokens import Batch
 
 POOL = 20_000  # permutations looked at where there are too many to look at all
-LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in a grey value (ITU-R BT.601)
-
-
-def uniform(shape: tuple[int, ...], generator: Generator, device: torch.device) -> Tensor:
-    """Numbers in [0, 1) from the generator, wherever it lives."""
-    return torch.rand(shape, generator=generator, device=generator.device).to(device)
-
-
-def integers(low: int, high: int, shape: tuple[int, ...], generator: Generator, device: torch.device) -> Tensor:
-    """Whole numbers in [low, high) from the generator."""
-    return torch.randint(low, high, shape, generator=generator, device=generator.device).to(device)
+TURNS = 10  # of a cube: none, and 90, 180 or 270 degrees about one of three axes
 
 
 def rotate(image: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -45,6 +39,26 @@ def rotate(image: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
     label = integers(0, 4, (image.shape[0],), generator, image.device)
     turns = torch.stack([torch.rot90(image, k, (2, 3)) for k in range(4)])
     return turns[label, torch.arange(len(label), device=label.device)], label
+
+
+def turn(volume: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Leave each cube (B, C, S, S, S) as it is, or turn it by 90, 180 or 270 degrees about one axis (Taleb et al. 2020).
+
+    Returns:
+        The cubes, and which of the `TURNS` it was, (B,): 0, or 3 · axis + quarters.
+    """
+    if len(set(volume.shape[2:])) > 1:
+        raise UserError(
+            f"volumes of {'×'.join(map(str, volume.shape[2:]))} change their shape when turned", where="rotate",
+            mend="crop them to cubes",
+        )  # fmt: skip
+    label = integers(0, TURNS, (volume.shape[0],), generator, volume.device)
+    turned = volume.clone()
+    for axis, plane in enumerate(((3, 4), (2, 4), (2, 3))):
+        for quarters in (1, 2, 3):
+            rows = label == 3 * axis + quarters
+            turned[rows] = torch.rot90(volume[rows], quarters, plane)
+    return turned, label
 
 
 @lru_cache(maxsize=32)
@@ -74,17 +88,18 @@ def permutations(length: int, count: int) -> Tensor:
 
 
 def jigsaw(
-    image: Tensor, tiles: int, orders: Tensor, generator: Generator, gap: int | None = None
+    image: Tensor, tiles: int, orders: Tensor, generator: Generator, gap: int | None = None, dims: int = 2
 ) -> tuple[Tensor, Tensor]:
-    """Cut each image into tiles × tiles cells, take a tile out of each and put the tiles in another order (Noroozi & Favaro 2016).
+    """Cut each image into tiles × tiles cells, take a tile out of each and put the tiles in another order (Noroozi & Favaro 2016);
+    each volume into tiles × tiles × tiles (the Rubik's cube of Zhuang et al. 2019, whose pieces are not turned here).
 
     A tile is `gap` pixels shorter than its cell and cut at a random place of it, so that edges of neighbours do not match. Pixels
     without a tile, which includes those left over where the cells do not divide the image, get the image's mean.
 
     Args:
-        image: (B, …, H, W).
+        image: (B, …, H, W), or (B, …, D, H, W) where `dims` is 3.
         tiles: along each side.
-        orders: (P, tiles²), for example `permutations(tiles ** 2, 24)`: place i of order p shows the tile orders[p, i].
+        orders: (P, tiles^dims), for example `permutations(tiles**dims, 24)`: place i of order p shows the tile orders[p, i].
         gap: pixels; by default a fifth of a cell, at least one.
 
     Returns:
@@ -93,50 +108,54 @@ def jigsaw(
     Raises:
         UserError: cells of no more than `gap` pixels, or orders of another number of tiles.
     """
-    (batch, *_, height, width), device = image.shape, image.device
-    cell, (top, left), gap = _cells_of(height, width, tiles, gap)
-    if min(cell) <= gap or gap < 0 or orders.shape[1] != tiles**2:
+    batch, sides, device = image.shape[0], tuple(image.shape[-dims:]), image.device
+    cell, corner, gap = _cells_of(sides, tiles, gap)
+    pieces = tiles**dims
+    if min(cell) <= gap or gap < 0 or orders.shape[1] != pieces:
         raise UserError(
-            f"images of {height}×{width} in {tiles}×{tiles} tiles with gaps of {gap} and orders of {orders.shape[1]}",
-            where="jigsaw", mend="use fewer tiles, a smaller gap, and orders of tiles² pieces",
+            f"images of {'×'.join(map(str, sides))} in {'×'.join([str(tiles)] * dims)} tiles with gaps of {gap} and orders of "
+            f"{orders.shape[1]}", where="jigsaw", mend="use fewer tiles, a smaller gap, and orders of as many pieces",
         )  # fmt: skip
     label = integers(0, len(orders), (batch,), generator, device)
-    order = orders.to(device)[label]  # (B, tiles²)
-    jitter = integers(0, gap + 1, (2, batch, tiles**2), generator, device)
+    order = orders.to(device)[label]  # (B, pieces)
+    jitter = integers(0, gap + 1, (dims, batch, pieces), generator, device)
 
-    def axis(side: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each pixel: its cell, its place in the cell's tile, whether a tile shows there."""
+    here = torch.zeros((), dtype=torch.long, device=device)  # which place of the order each pixel is in
+    shown, inside = torch.ones((), dtype=torch.bool, device=device), []
+    for axis, (side, size) in enumerate(zip(sides, cell, strict=True)):
         place = torch.arange(side, device=device) - (side - tiles * size) // 2
-        inside = place % size - gap // 2
-        shown = (place >= 0) & (place < tiles * size) & (inside >= 0) & (inside < size - gap)
-        return (place // size).clamp(0, tiles - 1), inside, shown
+        within = place % size - gap // 2  # its tile
+        seen = (place >= 0) & (place < tiles * size) & (within >= 0) & (within < size - gap)
+        alone = [side if other == axis else 1 for other in range(dims)]
+        here = here * tiles + (place // size).clamp(0, tiles - 1).view(alone)
+        shown = shown & seen.view(alone)
+        inside.append(within.view(alone).expand(sides).flatten())
+    here = here.flatten()  # (pixels,)
+    source = order[:, here]  # (B, pixels) which cell is shown
+    moved = jitter.gather(2, order.expand(dims, -1, -1))[:, :, here]  # (dims, B, pixels)
+    flat = torch.zeros_like(source)
+    for axis, side in enumerate(sides):
+        which = source // tiles ** (dims - 1 - axis) % tiles
+        flat = flat * side + corner[axis] + which * cell[axis] + moved[axis] + inside[axis]
+    flat = torch.where(shown.flatten(), flat, 0)
+    return torch.where(shown, take(image, flat, dims), mean(image)), label
 
-    (row, down, shown_rows), (column, right, shown_columns) = axis(height, cell[0]), axis(width, cell[1])
-    here = row[:, None] * tiles + column  # (H, W) which place of the order
-    source = order[:, here]  # (B, H, W) which cell is shown
-    moved = jitter.gather(2, order.expand(2, -1, -1))[:, :, here]  # (2, B, H, W)
-    y = top + source // tiles * cell[0] + moved[0] + down[:, None]
-    x = left + source % tiles * cell[1] + moved[1] + right
-    shown = shown_rows[:, None] & shown_columns
-    flat = torch.where(shown, y * width + x, 0).flatten(1)  # (B, H·W)
-    return torch.where(shown, _take(image, flat), _mean(image)), label
 
-
-def cells(image: Tensor, tiles: int, gap: int | None = None) -> list[Tensor]:
-    """The tiles that `jigsaw` has put into an image, (B, …, h, w) each, row by row: those of the same `gap`."""
-    (height, width), (top, left), gap = _cells_of(image.shape[-2], image.shape[-1], tiles, gap)
-    top, left = top + gap // 2, left + gap // 2
-    return [
-        image[..., top + row * height :, left + column * width :][..., : height - gap, : width - gap]
-        for row in range(tiles)
-        for column in range(tiles)
+def cells(image: Tensor, tiles: int, gap: int | None = None, dims: int = 2) -> list[Tensor]:
+    """The tiles that `jigsaw` has put into an image, (B, …, h, w) or (B, …, d, h, w) each, row by row: those of the same `gap`."""
+    sides, corner, gap = _cells_of(tuple(image.shape[-dims:]), tiles, gap)
+    cuts: list[list[slice]] = [
+        [slice(at + gap // 2 + i * side, at + gap // 2 + (i + 1) * side - gap) for i in range(tiles)]
+        for at, side in zip(corner, sides, strict=True)
     ]
+    places: Iterable[Any] = itertools.product(*cuts)
+    return [image[(..., *place)] for place in places]
 
 
-def _cells_of(height: int, width: int, tiles: int, gap: int | None) -> tuple[tuple[int, int], tuple[int, int], int]:
+def _cells_of(sides: tuple[int, ...], tiles: int, gap: int | None) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     """Sides of a cell, the place of the first one's corner, and the gap."""
-    cell = (height // tiles, width // tiles)
-    corner = ((height - tiles * cell[0]) // 2, (width - tiles * cell[1]) // 2)
+    cell = tuple(side // tiles for side in sides)
+    corner = tuple((side - tiles * size) // 2 for side, size in zip(sides, cell, strict=True))
     return cell, corner, max(1, min(cell) // 5) if gap is None else gap
 
 
@@ -222,149 +241,3 @@ def replace(values: Tensor, pad: Tensor, ratio: float, generator: Generator) -> 
     new = torch.where(others > 0, pool[draw.clamp(max=max(len(pool) - 1, 0))], mine)
     replaced = torch.zeros_like(pad).masked_scatter(chosen, others > 0)
     return values.masked_scatter(chosen, new), replaced
-
-
-def grey(image: Tensor) -> Tensor:
-    """Images (B, 3, H, W) of red, green and blue without their colour, in three equal channels: to be coloured (Zhang et al. 2016)."""
-    if image.dim() != 4 or image.shape[1] != 3:
-        raise UserError(
-            f"images of shape {tuple(image.shape)} have no colours to lose", where="grey", mend="give (B, 3, H, W)"
-        )
-    weight = torch.tensor(LUMA, device=image.device, dtype=image.dtype).view(1, 3, 1, 1)
-    return (image * weight).sum(1, keepdim=True).expand_as(image).contiguous()
-
-
-def rectangles(
-    batch: int, height: int, width: int, generator: Generator, device: torch.device, share: float = 0.1, count: int = 3
-) -> Tensor:
-    """(B, H, W) bool: `count` rectangles an image, each of `share` of its area, sides up to 2:1, anywhere; they may overlap.
-
-    Raises:
-        UserError: a share outside of (0, 1), or no rectangle.
-    """
-    if not 0 < share < 1 or count < 1:
-        raise UserError(f"{count} rectangles of a share of {share}", where="rectangles", mend="use a share in (0, 1)")
-    draw = uniform((3, batch, count, 1), generator, device)
-    stretch = 2 ** (draw[0] - 0.5)
-    tall = (math.sqrt(share) * stretch).clamp(max=1.0) * height
-    wide = (math.sqrt(share) / stretch).clamp(max=1.0) * width
-
-    def span(side: int, length: Tensor, at: Tensor) -> Tensor:
-        length = length.round().clamp(1, side)
-        start = (at * (side - length + 1)).floor()
-        place = torch.arange(side, device=device)
-        return (place >= start) & (place < start + length)  # (B, count, side)
-
-    return (span(height, tall, draw[1])[..., :, None] & span(width, wide, draw[2])[..., None, :]).any(1)
-
-
-def missing(
-    image: Tensor, generator: Generator, share: float = 0.1, count: int = 3, outside: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Replace rectangles by the image's mean: to be painted in again (Pathak et al. 2016).
-
-    Args:
-        image: (B, …, H, W).
-        share, count: see `rectangles`.
-        outside: replace all but the rectangles.
-
-    Returns:
-        The images, and what is gone, (B, H, W) bool.
-    """
-    gone = rectangles(image.shape[0], image.shape[-2], image.shape[-1], generator, image.device, share, count) ^ outside
-    return torch.where(_wide(gone, image), _mean(image), image), gone
-
-
-def bend(image: Tensor, generator: Generator, chosen: Tensor | None = None) -> Tensor:
-    """Send each image's values through a rising Bézier curve of its own, from its lowest to its highest value.
-
-    Args:
-        image: (B, …, H, W), any range.
-        chosen: (B,) bool, which; all by default.
-    """
-    batch, device = image.shape[0], image.device
-    flat = image.reshape(batch, -1).float()
-    low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
-    value = ((flat - low) / (high - low).clamp(min=1e-8)).clamp(0, 1)
-    inner = uniform((2, batch, 2), generator, device).sort(2).values  # the two inner control points, x and y
-    t = torch.linspace(0, 1, 64, device=device)
-    first, second = 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t)
-    x, y = inner[..., :1] * first + inner[..., 1:] * second + t**3  # (B, 64) each, rising
-    right = torch.searchsorted(x.contiguous(), value).clamp(1, 63)
-    x0, x1, y0, y1 = (a.gather(1, at) for a in (x, y) for at in (right - 1, right))
-    bent = y0 + (y1 - y0) * ((value - x0) / (x1 - x0).clamp(min=1e-8)).clamp(0, 1)
-    bent = (low + bent * (high - low)).view(image.shape).to(image.dtype)
-    return bent if chosen is None else torch.where(_wide(chosen, image), bent, image)
-
-
-def shuffle_pixels(
-    image: Tensor, generator: Generator, side: int = 4, share: float = 0.5, chosen: Tensor | None = None
-) -> Tensor:
-    """Shuffle the pixels inside small squares: texture is lost, the whole stays.
-
-    Args:
-        image: (B, …, H, W); all channels are moved together.
-        side: of a square in pixels; the grid of squares starts at a random place.
-        share: of the squares that are shuffled.
-        chosen: (B,) bool, which images; all by default.
-    """
-    (batch, *_, height, width), device = image.shape, image.device
-    start = integers(0, side, (2, batch, 1), generator, device)
-    row = (torch.arange(height, device=device) + start[0]) // side  # (B, H)
-    column = (torch.arange(width, device=device) + start[1]) // side
-    columns = width // side + 2
-    square = (row[:, :, None] * columns + column[:, None, :]).flatten(1)  # (B, H·W)
-    hit = uniform((batch, (height // side + 2) * columns), generator, device) < share
-    if chosen is not None:
-        hit &= chosen[:, None]
-    noise = uniform((batch, height * width), generator, device) * 0.5 * hit.gather(1, square)
-    # sorted by square, and at random within it where it was hit: what comes there stands in the square's own places
-    source = (square.double() + noise).argsort(dim=1, stable=True)
-    place = square.argsort(dim=1, stable=True)
-    return _take(image, torch.empty_like(place).scatter_(1, place, source))
-
-
-def restore(
-    image: Tensor, generator: Generator, curve: float = 0.9, shuffle: float = 0.5, paint: float = 0.9,
-    outside: float = 0.5, side: int = 4,
-) -> Tensor:  # fmt: skip
-    """Damage to be undone, as in Models Genesis (Zhou et al. 2019): bent intensities, shuffled pixels, painted rectangles.
-
-    Args:
-        image: (B, …, H, W), any range.
-        curve, shuffle, paint: probabilities of each kind of damage.
-        outside: of the painted images, the share of which all but a few rectangles is painted over, with noise in the image's range.
-        side: of the squares whose pixels are shuffled.
-
-    Returns:
-        (B, …, H, W) of the same range.
-    """
-    (batch, *_, height, width), device = image.shape, image.device
-    bent, mixed, painted, outer = uniform((4, batch), generator, device) < torch.tensor(
-        [[curve], [shuffle], [paint], [outside]], device=device
-    )
-    x = shuffle_pixels(bend(image, generator, bent), generator, side, 0.5, mixed)
-    holes = rectangles(batch, height, width, generator, device, share=0.04, count=5)
-    kept = rectangles(batch, height, width, generator, device, share=0.25, count=3)
-    gone = torch.where(outer[:, None, None], ~kept, holes) & painted[:, None, None]
-    low, high = image.flatten(1).amin(1), image.flatten(1).amax(1)
-    noise = uniform(tuple(image.shape), generator, device).to(image.dtype)
-    noise = _wide(low, image) + noise * _wide(high - low, image)
-    return torch.where(_wide(gone, image), noise, x)
-
-
-def _wide(values: Tensor, image: Tensor) -> Tensor:
-    """(B,) or (B, H, W) so that it fits beside (B, …, H, W)."""
-    if values.dim() == 1:
-        return values.view(-1, *[1] * (image.dim() - 1))
-    return values.view(len(values), *[1] * (image.dim() - 3), *values.shape[1:])
-
-
-def _mean(image: Tensor) -> Tensor:
-    return image.mean(tuple(range(1, image.dim())), keepdim=True)
-
-
-def _take(image: Tensor, source: Tensor) -> Tensor:
-    """Pixels (B, H·W) of each image's plane, the same for all channels."""
-    flat = image.flatten(-2)
-    return flat.gather(-1, source.view(len(source), *[1] * (flat.dim() - 2), -1).expand_as(flat)).view(image.shape)

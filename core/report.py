@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from core.statistics import Estimate
 
 if TYPE_CHECKING:
-    from core.evaluation import Evaluation
+    from core.evaluation import Evaluation, Section
 
 QUESTIONS = {
     "pretraining": "Did pretraining help?",
@@ -50,6 +51,11 @@ def render(evaluation: Evaluation) -> str:
     return environment().get_template("report.html.j2").render(
         e=evaluation, questions=QUESTIONS, protocol=protocol, floors_svg=floors_plot(evaluation), curve_svg=curve_plot(evaluation.label_curve, evaluation.unit),
     )  # fmt: skip
+
+
+def page(title: str, lead: str, sections: Sequence[Section]) -> str:
+    """A page of sections alone, as HTML text."""
+    return environment().get_template("sections.html.j2").render(title=title, lead=lead, sections=sections)
 
 
 def _plain(value: Any) -> str:

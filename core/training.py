@@ -20,7 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from core import distributed
 from core.averaging import Average
 from core.batches import Batches
-from core.device import channels_last, compiled, resolve_device, seed_all
+from core.device import compiled, resolve_device, seed_all
+from core.encoders.convolution import channels_last
 from core.errors import UserError
 from core.features import Prepare, features
 from core.meter import Losses

@@ -19,17 +19,25 @@ if getattr(core, "DISTRIBUTION", None) != "tacit":
     raise ImportError(_line)
 
 if TYPE_CHECKING:
+    from healthcare.classifier import ImageClassifier
     from healthcare.data import Images, Reading, read
-    from healthcare.estimators import ImageClassifier, ImageEncoder
+    from healthcare.estimators import ImageEncoder
     from healthcare.evaluation import EvaluationConfig, evaluate
+    from healthcare.masks import MaskedImages, MaskReading, read_masks
     from healthcare.presets import Recipe, simclr
+    from healthcare.segment_recipes import segment_recipe
+    from healthcare.segmenter import Segmenter
+    from healthcare.volumes import Volumes, open_volumes
 
 _HOME = {
-    "Images": "data", "Reading": "data", "read": "data", "ImageClassifier": "estimators", "ImageEncoder": "estimators",
+    "Images": "data", "Reading": "data", "read": "data", "ImageClassifier": "classifier", "ImageEncoder": "estimators",
     "EvaluationConfig": "evaluation", "evaluate": "evaluation", "Recipe": "presets", "simclr": "presets",
+    "MaskReading": "masks", "MaskedImages": "masks", "read_masks": "masks", "Segmenter": "segmenter", "segment_recipe": "segment_recipes",
+    "Volumes": "volumes", "open_volumes": "volumes",
 }  # fmt: skip
 __all__ = [
-    "EvaluationConfig", "ImageClassifier", "ImageEncoder", "Images", "Reading", "Recipe", "evaluate", "read", "simclr",
+    "EvaluationConfig", "ImageClassifier", "ImageEncoder", "Images", "MaskReading", "MaskedImages", "Reading", "Recipe", "Segmenter",
+    "Volumes", "evaluate", "open_volumes", "read", "read_masks", "segment_recipe", "simclr",
 ]  # fmt: skip
 
 

@@ -1,116 +1,85 @@
-"""The benchmark of healthcare: PneumoniaMNIST with few labels, beside its floors and published figures.
+"""The benchmark of healthcare: published, rerun and ours side by side, resumable by (test, seed).
 
-`labels` pretrains and evaluates, one part a seed; `published` repeats figures from papers; `methods` asks of every method whether it
-learns; `smoke` is a short end-to-end run on the real data with checks on sanity.
+How fast images are pretrained beside lightly's recipe and MONAI's masked autoencoder is measured by `python -m core.benchmark`, and told
+in docs/performance.md.
 """
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from core.bench import Bench, Row, lengthless, row
+from core.bench import Bench, Row
 from core.cli import say
 from core.errors import UserError
-from healthcare import methods_bench
+from healthcare import methods_bench, pneumonia_bench, pneumonia_uses, segmentation_bench
+from healthcare.classifier import ImageClassifier
 from healthcare.data import read
-from healthcare.estimators import ImageClassifier, ImageEncoder
-from healthcare.evaluation import (
-    FLOORS,
-    MAIN,
-    OURS,
-    EvaluationConfig,
-    conclude,
-    figures,
-    gain,
-    guess,
-    interval,
-    on_rows,
-)
+from healthcare.estimators import ImageEncoder
+from healthcare.evaluation import EvaluationConfig, guess
 from healthcare.metrics import auroc
+from healthcare.pneumonia_bench import DATA, STEPS, Bed
 from healthcare.presets import preset
+from healthcare.reading_speed import reading_speed
+from healthcare.volume_speed import volume_speed
 
-MINUTES = 8.0  # of pretraining, each seed of `labels`
-GOAL = {0.1: 0.945}  # auroc of frozen features with a tenth of the labels
-NAMES = {"pretrained": "simclr, frozen, logistic regression", "fine_tuned": "simclr, fine-tuned"}
-PUBLISHED = {
-    "ResNet-18 (28 px)": 0.944, "ResNet-18 (224 px)": 0.956, "ResNet-50 (28 px)": 0.948, "auto-sklearn": 0.942,
-    "AutoKeras": 0.947, "Google AutoML Vision": 0.991,
-}  # fmt: skip
-SOURCE = "MedMNIST v2, Yang et al., Scientific Data 10:41, 2023: all labels, official split, recalled from the paper"
+PNEUMONIA: dict[str, Callable[[Bed, int], list[Row]]] = {**pneumonia_bench.TESTS, **pneumonia_uses.TESTS}
+# tests on data of their own: (seed, folder for their runs) -> rows
+OTHERS: dict[str, Callable[[int, Path], list[Row]]] = {
+    **segmentation_bench.TESTS,
+    "reading": lambda seed, out: reading_speed(out),
+    "volume": lambda seed, out: volume_speed(out),
+}
+# the same for every seed, or of all seeds together
+ONCE = (*pneumonia_bench.ONCE, "reading", "volume")
+NAMED = ("methods", "smoke")  # run only when named
 
 
 def bench(
-    only: str | None, minutes: float | None, out: Path, seeds: int, data: str | None, methods: Sequence[str] = ()
+    only: str | None, minutes: float | None, out: Path, seeds: int, data: str | None, methods: Sequence[str] = (),
+    steps: int | None = None,
 ) -> int:  # fmt: skip
-    """Run one test, or `labels` and `published`; returns the exit code, 1 where `smoke` finds something amiss."""
-    if (minutes is not None and not minutes > 0) or seeds < 1:
+    """Run one test, or all of them but those of `NAMED`, for seeds 0, 1, …
+
+    Args:
+        minutes: of pretraining, in the place of `STEPS`; steps: another number of them.
+        data: another set of two classes for the tests of pneumonia.
+
+    Returns:
+        The exit code: 1 where a figure is missing, or where `smoke` finds something amiss.
+    """
+    tests = {**PNEUMONIA, **OTHERS}
+    if only is not None and only not in tests and only not in NAMED:
+        known = ", ".join([*tests, *NAMED])
+        raise UserError(f"unknown test '{only}'", where="--only", mend=f"choose from {known}")
+    if (minutes is not None and not minutes > 0) or seeds < 1 or (steps is not None and steps < 1):
         raise UserError("nothing to run", where="bench", mend="give minutes above 0 and seeds of 1 or more")
     if only == "methods":
         print(f"results: {methods_bench.run(out, minutes, seeds, (data,) if data else (), methods, say)}")
         return 0
-    data, minutes = data or "pneumoniamnist", MINUTES if minutes is None else minutes
     if only == "smoke":
-        return smoke(data)
-    config = EvaluationConfig(arms=(*OURS, *FLOORS), resamples=1000)
-    settings = lengthless(preset("simclr"))
-    record = Bench(out, {"minutes": minutes, "data": data, "recipe": settings, "evaluation": asdict(config)})
-    if only in (None, "published") and data == "pneumoniamnist":
-        record.run("published", 0, published)
-    if only in (None, "labels"):
-        for seed in range(seeds):
-            record.run("labels", seed, partial(labels, data, minutes, seed, out / f"run-{seed}", config))
-    print(f"results: {record.write()}")
-    return 0
-
-
-def published() -> list[Row]:
-    """Figures of papers, to stand beside ours."""
-    return [
-        row("pneumoniamnist, 100 % of labels", name, "published", MAIN, value, note=SOURCE)
-        for name, value in PUBLISHED.items()
-    ]
-
-
-def labels(data: str, minutes: float, seed: int, out: Path, config: EvaluationConfig) -> list[Row]:
-    """Pretrain once, then every arm on every draw of labels; the report of each seed stays beside the run."""
-    recipe = preset("simclr", minutes=minutes, seed=seed)
-    images = read(data, recipe.reading)
-    encoder = ImageEncoder.load(out) if (out / "config.json").exists() else None
-    if encoder is None or encoder.recipe_ != recipe:  # else it was pretrained before the bench was stopped
-        encoder = ImageEncoder(recipe).fit(images, out=out, note=say)
-        encoder.save(out)
-    guesses = guess(encoder, images, config, say)
-    evaluation = conclude(encoder, images, guesses, config)
-    evaluation.write(out.with_name(f"report-{seed}"))
-    rows: list[Row] = []
-    for arm in config.arms:
-        role, name = ("ours", NAMES[arm]) if arm in OURS else ("floor", arm.replace("_", " "))
-        for fraction in config.fractions:
-            draws = guesses.test[arm][fraction]
-            place = f"{data}, {fraction:.0%} of labels".replace("%", " %")
-            if fraction == config.headline:
-                found = figures(guesses, draws, guesses.points[arm][fraction], config.resamples)
-            else:
-                found = {MAIN: interval(guesses, [on_rows(auroc, score) for score in draws], config.resamples)}
-            for metric, estimate in found.items():
-                goal = GOAL.get(fraction) if arm == "pretrained" and metric == MAIN else None
-                rows.append(row(place, name, role, metric, estimate, goal=goal))
-            for mine in OURS if arm in FLOORS else ():
-                ours = guesses.test[mine][fraction]
-                difference = gain(guesses, ours, draws[: len(ours)], config.resamples)
-                rows.append(row(place, f"{NAMES[mine]}, minus {name}", "ours", "auroc_gain", difference))
-    saved = evaluation.answers["labels_saved"]
-    if math.isfinite(saved.estimate.value):
-        rows.append(row(data, "simclr against scratch", "ours", "labels_saved", saved.estimate, note=saved.verdict))
-    return rows
+        return smoke(data or DATA)
+    bed = Bed(out, None if minutes else steps or STEPS, minutes, seeds, data or DATA)
+    failed = False
+    # another set has no published figures, and tests on data of their own do not look at it
+    every = [test for test in tests if bed.data == DATA or (test in PNEUMONIA and test != "published")]
+    for test in [only] if only else every:
+        settings = bed.settings() if test in PNEUMONIA else {}
+        settings |= segmentation_bench.depends_on(test) if test in segmentation_bench.TESTS else {}
+        settings |= {"seeds": seeds} if test in ONCE else {}
+        record = Bench(out, settings, say)
+        for seed in range(1 if test in ONCE else seeds):
+            work = (
+                partial(PNEUMONIA[test], bed, seed) if test in PNEUMONIA else partial(OTHERS[test], seed, out / "runs")
+            )
+            failed |= any(r["value"] is None for r in record.run(test, seed, work))
+    print(f"results: {Bench(out, {}, say).write()}")
+    return int(failed)
 
 
 def smoke(data: str = "pneumoniamnist", steps: int = 80) -> int:

@@ -5,81 +5,41 @@ Every arm sees the same labelled images; nothing is chosen on the test set; inte
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.encoders import Encoder
 from core.errors import UserError
 from core.evaluation import Answer, Evaluation, answer, labels_saved
-from core.probes import label_subset
 from core.statistics import Estimate, resamples
-from healthcare.baselines import raw_pixels
 from healthcare.data import Images
-from healthcare.encoders import build_encoder
+from healthcare.decisions import Decision
 from healthcare.estimators import ImageEncoder
-from healthcare.metrics import SENSITIVITY, OperatingPoint, accuracy, auroc, average_precision, ece
-from healthcare.probe import fit_probe
+from healthcare.guesses import FLOORS, MAIN, OURS, EvaluationConfig, Guesses, Score, guess
+from healthcare.metrics import (
+    SENSITIVITY,
+    accuracy,
+    aurc,
+    auroc,
+    average_precision,
+    brier,
+    calibration_slope,
+    ece,
+    predictive_values,
+    specificity_at_sensitivity,
+)
 from healthcare.sections import sections
-from healthcare.supervised import SupervisedConfig, choose_rate, fit_classifier, probabilities
 
-MAIN = "auroc"
-OURS, FLOORS = ("pretrained", "fine_tuned"), ("raw_pixels", "random_init", "scratch")
-RANDOM_NETWORKS = 3  # draws of labels share them: one more costs as much as embedding everything again
-SPECIFICITY_THERE = "specificity@validation_threshold"
-Score = NDArray[np.float64]  # (N, K) class probabilities
+__all__ = [
+    "FLOORS", "MAIN", "OURS", "EvaluationConfig", "Guesses", "conclude", "evaluate", "figures", "gain", "guess", "interval",
+    "on_rows",
+]  # fmt: skip
 
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """What is measured.
-
-    Attributes:
-        fractions: shares of the training labels; the last is normally all of them.
-        draws: label draws below all labels; nested, stratified, numbered from 0.
-        headline: the fraction that `metrics`, `floors` and two of the answers speak of.
-        arms: which arms run; `pretrained`, the frozen encoder, always does. `fine_tuned` trains it further on the labels, as
-            `scratch` trains a fresh one.
-        supervised: how the network is trained from scratch; shortened where all these trainings together would see more
-            images than pretraining saw views, so that both cost the same.
-        resamples: bootstrap samples.
-    """
-
-    fractions: tuple[float, ...] = (0.01, 0.1, 1.0)
-    draws: int = 5
-    headline: float = 0.1
-    arms: tuple[str, ...] = ("pretrained", *FLOORS)
-    supervised: SupervisedConfig = field(default_factory=SupervisedConfig)
-    resamples: int = 500
-
-    def __post_init__(self) -> None:
-        if self.draws < 1 or not self.fractions or self.headline not in self.fractions:
-            raise UserError(
-                "the headline fraction is not among the fractions", where="fractions", mend="give 0.01, 0.1 and 1"
-            )
-        unknown = sorted(set(self.arms) - {*OURS, *FLOORS})
-        if unknown or "pretrained" not in self.arms:
-            raise UserError(
-                f"arms {self.arms} are not possible", where="arms", mend=f"choose from {', '.join((*OURS, *FLOORS))}"
-            )
-
-
-@dataclass
-class Guesses:
-    """Probabilities of every arm, fraction and draw, on the test images and on the validation images of that draw."""
-
-    label: NDArray[np.int64]
-    patient: NDArray[np.int64]
-    test: dict[str, dict[float, list[Score]]] = field(default_factory=dict)
-    points: dict[str, dict[float, list[OperatingPoint]]] = field(default_factory=dict)
-    labels: dict[float, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    rates: dict[tuple[str, float], float] = field(default_factory=dict)
+SPECIFICITY_THERE = "specificity@validation_threshold"  # of specificity 0.90
+SCREENING = "specificity@sensitivity=0.95"  # the specificity that the threshold for sensitivity 0.95 turns out to have
+SCREENING_THERE = "sensitivity@validation_threshold"  # and the sensitivity
+SCREENING_ROC = "specificity@test_sensitivity=0.95"  # read off the test ROC curve
 
 
 def evaluate(
@@ -99,7 +59,9 @@ def conclude(encoder: ImageEncoder, images: Images, guesses: Guesses, config: Ev
     headline, classes = config.headline, images.classes
     draws = {arm: guesses.test[arm][headline] for arm in config.arms}
     points = {arm: guesses.points[arm].get(headline, []) for arm in config.arms}
-    metrics = {arm: figures(guesses, draws[arm], points[arm], config.resamples) for arm in config.arms}
+    metrics = {
+        arm: figures(guesses, draws[arm], points[arm], config.resamples, config.prevalence) for arm in config.arms
+    }
     curve = label_curve(guesses, config)
     others = [arm for arm in config.arms if arm in FLOORS]
 
@@ -117,114 +79,65 @@ def conclude(encoder: ImageEncoder, images: Images, guesses: Guesses, config: Ev
     answers = {
         "pretraining": against(("scratch", "random_init"), "the same network from scratch and at random init"),
         "best_tool": against(
-            ("raw_pixels", "scratch"), "raw pixels with logistic regression and training from scratch"
+            ("raw_pixels", "self_training", "scratch"),
+            "raw pixels with logistic regression, the same with self-training, and training from scratch",
         ),
         "labels_saved": labels_saved(curve, MAIN),
     }
     return Evaluation(
-        task=f"Images into {len(classes)} classes ({', '.join(classes)}) from frozen features and few labels",
+        task=f"Images into {len(classes)} {'classes' if images.findings is None else 'findings'} ({', '.join(classes)}) from frozen "
+        "features and few labels",
         protocol=protocol(encoder, images, guesses, config),
         main=MAIN,
         metrics=metrics["pretrained"],
         floors={arm: metrics[arm] for arm in others},
         answers=answers,
         label_curve=curve,
-        sections=sections(images, guesses, draws, points, headline),
+        sections=sections(encoder, images, guesses, config, metrics),
     )
 
 
-def guess(
-    encoder: ImageEncoder, images: Images, config: EvaluationConfig, note: Callable[[str], None] = print
-) -> Guesses:
-    """Fit every arm on every draw of labels and let it guess the test images."""
-    train, test, val = (images.rows(split, labelled=True) for split in ("train", "test", "val"))
-    _check(images, train, test)
-    guesses = Guesses(images.label[test], images.patient[test])
-    supervised = affordable(encoder, images.label[train], config)
-    for arm in config.arms:
-        started = time.monotonic()
-        guesses.test[arm], guesses.points[arm] = {}, {}
-        fixed = {"pretrained": encoder.transform, "raw_pixels": raw_pixels}
-        features = fixed[arm](images) if arm in fixed else np.empty((0, 0), np.float32)
-        untrained: dict[int, NDArray[np.float32]] = {}  # features of the network at random init, by seed
-        for fraction in config.fractions:
-            guesses.test[arm][fraction], guesses.points[arm][fraction] = [], []
-            # all labels are one draw, unless the arm itself is random
-            for seed in range(config.draws if fraction < 1 else RANDOM_NETWORKS if arm == "random_init" else 1):
-                rows = train[label_subset(images.label[train], fraction, seed)]
-                held = val[_fewer(images.label[val], len(rows), seed)]
-                targets = np.concatenate([test, held])
-                if arm == "random_init":
-                    network = seed % RANDOM_NETWORKS
-                    if network not in untrained:
-                        untrained[network] = encoder.untrained(network).transform(images)
-                    features = untrained[network]
-                if arm in ("scratch", "fine_tuned"):
-                    fresh = partial(_network, encoder, arm == "fine_tuned")
-                    if (arm, fraction) not in guesses.rates:  # chosen once, on the labels of the first draw
-                        guesses.rates[arm, fraction] = choose_rate(
-                            fresh,
-                            len(images.classes),
-                            images.pixels[rows],
-                            images.label[rows],
-                            images.patient[rows],
-                            supervised,
-                        )
-                    rate = guesses.rates[arm, fraction]
-                    method = fit_classifier(
-                        fresh, len(images.classes), images.pixels[rows], images.label[rows], supervised, rate, seed
-                    )
-                    score = probabilities(method, images.pixels[targets], encoder.recipe_.crop, supervised.device)
-                else:
-                    groups = images.patient[rows] if images.named_patients else None
-                    score = fit_probe(features[rows], images.label[rows], groups).predict_proba(features[targets])
-                guesses.test[arm][fraction].append(score[: len(test)])
-                guesses.labels[fraction] = len(rows)
-                if len(images.classes) == 2 and (images.label[held] == 0).any():
-                    point = OperatingPoint.at_specificity(images.label[held], score[len(test) :])
-                    guesses.points[arm][fraction].append(point)
-        guesses.seconds[arm] = time.monotonic() - started
-        values = [np.mean([auroc(guesses.label, s) for s in guesses.test[arm][f]]) for f in config.fractions]
-        shown = ", ".join(
-            f"{value:.3f} at {fraction:.0%}" for fraction, value in zip(config.fractions, values, strict=True)
-        )
-        note(f"{arm.replace('_', ' ')}: {MAIN} {shown} of the labels ({guesses.seconds[arm]:.0f} s)")
-    return guesses
-
-
-def affordable(encoder: ImageEncoder, label: NDArray[np.int64], config: EvaluationConfig) -> SupervisedConfig:
-    """The supervised settings, shortened to pretraining's work: views through the network, trials of rates included."""
-    plan, supervised = 0, config.supervised
-    for fraction in config.fractions:
-        images = len(label_subset(label, fraction, 0))
-        trials = len(supervised.rates) * min(supervised.trial_steps, supervised.steps(images))
-        runs = supervised.steps(images) * (config.draws if fraction < 1 else 1)
-        plan += (trials + runs) * min(supervised.batch, images)
-    return supervised if encoder.views_ >= plan else supervised.shortened(encoder.views_ / plan)
-
-
-def _network(encoder: ImageEncoder, pretrained: bool) -> Encoder:
-    """A copy of the pretrained network, or an untrained one of the same shape."""
-    if pretrained:
-        return deepcopy(encoder.encoder_)
-    return build_encoder(encoder.recipe_.encoder, encoder.channels_, encoder.recipe_.reading.size)
-
-
 def figures(
-    guesses: Guesses, draws: Sequence[Score], points: Sequence[OperatingPoint], samples: int
+    guesses: Guesses, draws: Sequence[Score], points: Sequence[Decision], samples: int, prevalence: float | None = None
 ) -> dict[str, Estimate]:
-    """Every metric, averaged over label draws, with its interval."""
+    """Every metric of calibrated probabilities, averaged over label draws, with its interval.
+
+    Args:
+        points: what held-out images decided, one a draw.
+        prevalence: gives predictive values too, where sensitivity and specificity are those of the test images.
+    """
+    plain = {
+        "auroc": auroc, "average_precision": average_precision, "accuracy": accuracy, "ece": ece, "brier": brier,
+        "calibration_slope": calibration_slope, "aurc": aurc, SCREENING_ROC: specificity_at_sensitivity,
+    }  # fmt: skip
     table = {
-        "auroc": interval(guesses, [on_rows(auroc, score) for score in draws], samples),
-        "average_precision": interval(guesses, [on_rows(average_precision, score) for score in draws], samples),
-        "accuracy": interval(guesses, [on_rows(accuracy, score) for score in draws], samples),
-        "ece": interval(guesses, [on_rows(ece, score) for score in draws], samples),
+        name: interval(guesses, [on_rows(metric, score) for score in draws], samples) for name, metric in plain.items()
     }
-    if points:
-        pairs = list(zip(points, draws, strict=True))
-        table[SENSITIVITY] = interval(guesses, [on_rows(p.sensitivity, s) for p, s in pairs], samples)
-        table[SPECIFICITY_THERE] = interval(guesses, [on_rows(p.specificity, s) for p, s in pairs], samples)
+    pairs = list(zip(points, draws, strict=True)) if points else []
+    asked = {
+        SENSITIVITY: ("specificity=0.90", 0), SPECIFICITY_THERE: ("specificity=0.90", 1),
+        "sensitivity@specificity=0.95": ("specificity=0.95", 0), SCREENING: ("sensitivity=0.95", 1),
+        SCREENING_THERE: ("sensitivity=0.95", 0),
+    }  # fmt: skip
+    for name, (goal, which) in asked.items():
+        found = (
+            interval(guesses, [_at(point, goal, which, score) for point, score in pairs], samples) if pairs else None
+        )
+        if found is not None and np.isfinite(found.value):
+            table[name] = found
+            if prevalence is not None and which == 1:
+                for value, word in enumerate(("ppv", "npv")):
+                    ways = [_value(point, goal, value, score, prevalence) for point, score in pairs]
+                    table[f"{word}@{goal},prevalence={prevalence:g}"] = interval(guesses, ways, samples)
     return table
+
+
+def _at(point: Decision, goal: str, which: int, score: Score) -> OnRows:
+    return lambda label, rows: point.reached(goal, label, score[rows])[which]
+
+
+def _value(point: Decision, goal: str, which: int, score: Score, prevalence: float) -> OnRows:
+    return lambda label, rows: predictive_values(*point.reached(goal, label, score[rows]), prevalence)[which]
 
 
 OnRows = Callable[[NDArray, NDArray], float]  # (labels of the rows, row numbers) -> figure
@@ -294,29 +207,13 @@ def protocol(encoder: ImageEncoder, images: Images, guesses: Guesses, config: Ev
         else "the image alone",
         "probe": "logistic regression on standardised frozen features; the smallest C within one standard error of the best "
         "cross-validated auroc inside the labelled images",
-        "threshold": "specificity 0.90 on validation images, never more of them than training labels",
+        "held out": "temperature, thresholds and confidence come from validation images, never more of them than training labels, and "
+        "for regressions on fixed features from the labelled images as well, cross-validated; no test label, no test image",
+        "threshold": "for sensitivity s of n held-out positives their floor((n + 1)(1 − s))-th lowest probability (split conformal "
+        "prediction), and so for specificity",
         "from scratch": f"same network, mild augmentation, last step, learning rate chosen inside the labels from "
         f"{', '.join(f'{rate:g}' for rate in config.supervised.rates)}; {guesses.seconds.get('scratch', 0):.0f} s in all, "
         "no more images through the network than pretraining had",
         "seconds": {arm: round(seconds, 1) for arm, seconds in guesses.seconds.items()},
         "intervals": f"95 %, {config.resamples} bootstrap samples of test patients and of label draws",
     }
-
-
-def _check(images: Images, train: NDArray, test: NDArray) -> None:
-    for name, rows in (("training", train), ("test", test)):
-        found = len(np.unique(images.label[rows]))
-        if not len(rows):
-            raise UserError(f"no labelled {name} image", where="data", mend="give labels, and a test split")
-        if found < 2:
-            raise UserError(f"the {name} images hold one class only", where="label", mend="give at least two classes")
-
-
-def _fewer(label: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
-    """Rows of a stratified draw of at most `most` validation labels: few labels must mean few labels."""
-    if not len(label):
-        return np.empty(0, np.int64)
-    rows = label_subset(label, min(1.0, most / len(label)), seed, least=1)
-    if len(rows) > most:  # rounding up each class
-        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
-    return rows

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import UserError
-from healthcare.data import Record, plain
+from healthcare.listing import Record
+from healthcare.readers import plain
 
 KEYS = {"images", "instance_masks", "split"}
 SIDE = 4  # fields along each side of an image

@@ -1,26 +1,31 @@
-"""One image file to one 2-D array, through MONAI's readers. Every way to fail becomes one `Unreadable`.
+"""One file to its images or volumes. Every way to fail becomes one `Unreadable`.
 
-MONAI's readers fail in five shapes (measured: ValueError, EOFError, InvalidDicomError, RuntimeError, KeyError) and pass
-NaN, colour frames and MONOCHROME1 on in silence; sizes are checked from the header, before anything is decoded.
+Pillow, pydicom and nibabel read, which are what MONAI's readers wrap. MONAI's own were used before: they fail in five shapes (measured:
+ValueError, EOFError, InvalidDicomError, RuntimeError, KeyError), pass NaN and MONOCHROME1 on in silence, put frames among the rows, and
+import torch into every process that only reads. Sizes are checked from the header, before anything is decoded.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.errors import UserError
+
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm")
-# PIL picks a decoder by content, not by name: without this list a PostScript file called x.png would start Ghostscript
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "PPM")
-DICOM = (".dcm", ".dicom", "")  # scanners often write no suffix
+DICOM = (".dcm", ".dicom", ".ima", "")  # scanners often write no suffix
 NIFTI = (".nii", ".nii.gz")
 SUFFIXES = (*PICTURES, *DICOM, *NIFTI, ".npy")
+# centre and width in Hounsfield units, as radiologists set them
+WINDOWS = {"lung": (-600, 1500), "bone": (400, 1800), "brain": (40, 80), "soft": (40, 400), "mediastinum": (50, 350)}
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 class Unreadable(Exception):
@@ -33,10 +38,60 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes above which a file is not decoded: pixels (width × height) and bytes on disk."""
+    """Sizes above which a file is not decoded: pixels of a picture, voxels of a volume, bytes on disk."""
 
     pixels: int = 64_000_000
     bytes: int = 512_000_000
+    voxels: int = 400_000_000
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files become arrays; saved with a run, so that new data is read the same way.
+
+    Attributes:
+        size: side of the square or cube that every image or volume is resized to, in pixels; proportions and spacing are not kept.
+        limits: sizes above which a file is set aside undecoded.
+        dims: 2 for images, 3 for volumes (DICOM files are then put together by series); None: what the data holds, each DICOM frame an
+            image, and what differs from most of it is set aside.
+        slices: which slices of a NIfTI, .npy or .npz volume are the images where `dims` is 2.
+        window: of DICOM files the one that the file names, none (then percentiles), or for CT a named one in Hounsfield units.
+        frame: time point of 4-D NIfTI files, from 0; None: files with several are set aside.
+        colour: whether colour files keep their three channels; otherwise they become their luminance.
+        split_seed: of the division of patients into train, val and test, where the data names no split.
+    """
+
+    size: int = 28
+    limits: Limits = field(default_factory=Limits)
+    dims: Literal[2, 3] | None = None
+    slices: Literal["middle", "all"] = "middle"
+    window: Literal["file", "none", "lung", "bone", "brain", "soft", "mediastinum"] = "file"
+    frame: int | None = None
+    colour: bool = False
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 4096:
+            raise UserError(f"size {self.size} is not 8 to 4096 pixels", where="size", mend="use 8 or more")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What one record holds.
+
+    Attributes:
+        images: each (C, H, W), or, of a volume, (C, D, H, W), in [0, 1].
+        spacing: millimetres between slices (of volumes), rows and columns; empty where the file does not say.
+        patient: id in the header; never written anywhere.
+        study: as `patient`.
+        marks: what is remarkable about it, such as text burned into the pixels.
+    """
+
+    images: tuple[NDArray[np.float32], ...]
+    spacing: tuple[float, ...] = ()
+    patient: str | None = None
+    study: str | None = None
+    marks: tuple[str, ...] = ()
 
 
 def suffix(path: Path) -> str:
@@ -44,45 +99,105 @@ def suffix(path: Path) -> str:
     return ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
 
 
-def read_image(path: Path, limits: Limits | None = None) -> NDArray[np.float32]:
-    """Grey values (H, W) in [0, 1] of one file.
+def kind_of(path: Path) -> Literal["picture", "dicom", "nifti", "array"] | None:
+    """By suffix, and of other suffixes by DICOM's mark: names of DICOM files are often UIDs."""
+    end = suffix(path)
+    for kind, ends in (("picture", PICTURES), ("dicom", DICOM), ("nifti", NIFTI), ("array", (".npy",))):
+        if end in ends:
+            return kind  # type: ignore[return-value]
+    try:
+        if not path.is_file():  # a pipe would block
+            return None
+        with path.open("rb") as file:
+            return "dicom" if file.read(132)[128:] == b"DICM" else None
+    except OSError:
+        return None
 
-    8-bit values are divided by 255; other kinds have no common scale, so their 0.5 to 99.5 percentiles are mapped to
-    [0, 1]. Colour pictures become their luminance. DICOM MONOCHROME1 (where white is low) is inverted; VOI windows are
-    not applied.
+
+def read_file(path: Path, reading: Reading | None = None) -> Loaded:
+    """The images or the volume of one file.
+
+    8-bit values are divided by 255; other kinds have no common scale, so the DICOM window or else their 0.5 to 99.5 percentiles are
+    mapped to [0, 1].
 
     Raises:
-        Unreadable: missing, too large, broken, not a 2-D image, not finite, or constant.
+        Unreadable: missing, too large, broken, of another kind than asked for, not finite, or constant.
     """
-    limits = limits or Limits()
-    if not path.is_file():  # also keeps pipes and devices away, which would block
-        raise Unreadable("missing file")
-    size = path.stat().st_size
-    if size == 0:
-        raise Unreadable("empty file")
-    if size > limits.bytes:
-        raise Unreadable("too large", f"{size} bytes")
-    kind = suffix(path)
-    load = (
-        _picture if kind in PICTURES else _dicom if kind in DICOM else _nifti if kind in NIFTI
-        else _numpy if kind == ".npy" else None
-    )  # fmt: skip
-    if load is None:
-        raise Unreadable("unknown format", kind)
+    reading = reading or Reading()
+    with orderly(path):
+        if not path.is_file():  # also keeps pipes and devices away, which would block
+            raise Unreadable("missing file")
+        size = path.stat().st_size
+        if size == 0:
+            raise Unreadable("empty file")
+        if size > reading.limits.bytes:
+            raise Unreadable("too large", f"{size} bytes")
+        kind = kind_of(path)
+        if kind == "dicom":
+            from healthcare.dicom import read_dicom as read
+        elif kind == "nifti":
+            from healthcare.nifti import read_nifti as read
+        elif kind == "picture":
+            from healthcare.pictures import read_picture as read
+        elif kind == "array":
+            from healthcare.pictures import read_array as read
+        else:
+            raise Unreadable("unknown format", suffix(path)[:16])
+        return read(path, reading)
+
+
+def read_image(path: Path, limits: Limits | None = None) -> NDArray[np.float32]:
+    """Grey values (H, W) in [0, 1] of a file that holds one image; colours become their luminance.
+
+    Raises:
+        Unreadable: as `read_file`, or several images, or a volume.
+    """
+    loaded = read_file(path, Reading(limits=limits or Limits()))
+    if len(loaded.images) != 1 or loaded.images[0].ndim != 3:
+        raise Unreadable("not a 2-D image", f"{len(loaded.images)} of shape {loaded.images[0].shape[1:]}")
+    return loaded.images[0][0]
+
+
+def contained(path: Path, root: Path, reading: Reading) -> Loaded:
+    """Read a file that lies in `root`, links followed: a manifest must not reach other people's files. A folder is a DICOM series.
+
+    Raises:
+        Unreadable: it lies elsewhere; or see `read_file`.
+    """
+    inside(path, root)
+    if reading.dims == 3 and path.is_dir():
+        from healthcare.series import read_folder
+
+        return read_folder(path, root, reading)
+    return read_file(path, reading)
+
+
+def inside(path: Path, root: Path) -> None:
+    """Raise where a path, links followed, does not lie in the folder `root`, itself resolved."""
+    try:
+        is_there = path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or a zero byte in the name
+        raise Unreadable("unreadable", type(error).__name__) from error
+    if not is_there:
+        raise Unreadable("outside the data folder")
+
+
+@contextmanager
+def orderly(path: Path) -> Iterator[None]:
+    """Whatever a library raises becomes `Unreadable`, without the file's name; its warnings, which name it too, are not shown."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a warning names the file; what matters ends up in the quarantine
-            array = load(path, limits)
+            warnings.simplefilter("ignore")
+            yield
     except Unreadable:
         raise
-    except Exception as error:  # the readers raise whatever their libraries raise
-        detail = " ".join(str(error).replace(str(path), "the file").split())[:120]
+    except Exception as error:
+        detail = " ".join(str(error).replace(str(path), "the file").replace(path.name, "the file").split())[:120]
         raise Unreadable("unreadable", f"{type(error).__name__} {detail}".strip()) from error
-    return unit(array)
 
 
 def unit(array: NDArray) -> NDArray[np.float32]:
-    """Values (H, W) or (H, W, 3) scaled into [0, 1] as `read_image` says.
+    """Values of any shape scaled into [0, 1] as `read_file` says.
 
     Raises:
         Unreadable: not numbers, not finite, or one single value.
@@ -90,7 +205,7 @@ def unit(array: NDArray) -> NDArray[np.float32]:
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
-        raise Unreadable("not an image", f"values of type {array.dtype}")
+        raise Unreadable("not an image", f"values of type {str(array.dtype)[:40]}")
     if array.size == 0:
         raise Unreadable("not an image", f"shape {array.shape}")
     floating = np.issubdtype(array.dtype, np.floating)
@@ -110,86 +225,31 @@ def unit(array: NDArray) -> NDArray[np.float32]:
     return np.clip(scaled, 0, 1).astype(np.float32)
 
 
-def _flat(array: NDArray) -> NDArray:
-    """Without axes of length 1; what is left must be height × width."""
-    squeezed = np.squeeze(np.asarray(array))
-    if squeezed.ndim != 2:
-        raise Unreadable("not a 2-D image", f"shape {tuple(np.shape(array))}")
-    return squeezed
+def windowed(values: NDArray, window: str) -> NDArray[np.float32]:
+    """Hounsfield units through a named window, in [0, 1].
+
+    Raises:
+        Unreadable: all of it lies outside the window.
+    """
+    centre, width = WINDOWS[window]
+    image = np.clip((values.astype(np.float32) - np.float32(centre - width / 2)) / np.float32(width), 0, 1)
+    if image.min() == image.max():
+        raise Unreadable("constant", f"outside the window '{window}'")
+    return image.astype(np.float32)
 
 
-def _capped(pixels: int, limits: Limits) -> None:
-    if pixels > limits.pixels:
-        raise Unreadable("too large", f"{pixels} pixels")
+def coloured(image: NDArray[np.float32], reading: Reading) -> tuple[NDArray[np.float32], ...]:
+    """(H, W, 3) in [0, 1] as one image (3, H, W), or (1, H, W) of its luminance.
+
+    Raises:
+        Unreadable: one single value.
+    """
+    kept = image.transpose(2, 0, 1) if reading.colour else (image.astype(np.float32) @ LUMINANCE)[None]
+    if kept.min() == kept.max():
+        raise Unreadable("constant", "every pixel is the same")
+    return (np.ascontiguousarray(kept, dtype=np.float32),)
 
 
-@cache
-def _reader(name: str) -> Any:
-    """MONAI's reader. Its axes are swapped by default (width first); ours are rows × columns."""
-    from monai.data import image_reader
-
-    if name == "PILReader":
-        return image_reader.PILReader(converter=_grey, reverse_indexing=False, formats=FORMATS)
-    if name == "PydicomReader":
-        return image_reader.PydicomReader(swap_ij=False)
-    if name == "NumpyReader":
-        return image_reader.NumpyReader(allow_pickle=False)
-    return image_reader.NibabelReader()
-
-
-def _through(name: str, path: Path) -> NDArray:
-    reader = _reader(name)
-    array, _ = reader.get_data(reader.read(path))
-    return np.asarray(array)
-
-
-def _grey(image: Any) -> Any:
-    """Luminance of a colour picture; 16-bit and float pictures stay as they are, since converting them clips."""
-    return image if image.mode in ("L", "F") or image.mode.startswith("I") else image.convert("L")
-
-
-def _picture(path: Path, limits: Limits) -> NDArray:
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=FORMATS) as header:
-            _capped(header.width * header.height, limits)
-            frames = getattr(header, "n_frames", 1)
-    except Image.DecompressionBombError as error:
-        raise Unreadable("too large", "decompression bomb") from error
-    if frames > 1:
-        raise Unreadable("not a 2-D image", f"{frames} frames")
-    return _flat(_through("PILReader", path))
-
-
-def _dicom(path: Path, limits: Limits) -> NDArray:
-    import pydicom
-
-    header = pydicom.dcmread(path, stop_before_pixels=True)
-    rows, columns = header.get("Rows"), header.get("Columns")
-    if not rows or not columns:
-        raise Unreadable("no pixel data", f"DICOM modality {header.get('Modality', 'unknown')}")
-    frames, samples = int(header.get("NumberOfFrames") or 1), int(header.get("SamplesPerPixel") or 1)
-    _capped(int(rows) * int(columns) * frames * samples, limits)
-    if frames > 1 or samples > 1:
-        raise Unreadable("not a 2-D image", f"{frames} frames of {samples} samples per pixel")
-    array = _flat(_through("PydicomReader", path))
-    if header.get("PhotometricInterpretation") == "MONOCHROME1":
-        array = array.max() + array.min() - array
-    return array
-
-
-def _nifti(path: Path, limits: Limits) -> NDArray:
-    import nibabel
-
-    shape = nibabel.load(path).shape  # type: ignore[attr-defined]
-    _capped(int(np.prod(shape, dtype=np.int64)), limits)
-    if sum(length != 1 for length in shape) > 2:
-        raise Unreadable("not a 2-D image", f"shape {tuple(int(length) for length in shape)}")
-    return _flat(_through("NibabelReader", path))
-
-
-def _numpy(path: Path, limits: Limits) -> NDArray:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)  # the header alone
-    _capped(int(array.size), limits)
-    return _flat(_through("NumpyReader", path))
+def plain(array: NDArray) -> NDArray[np.float32]:
+    """`unit` for an image held in memory: (H, W) or (H, W, 3)."""
+    return unit(np.asarray(array))

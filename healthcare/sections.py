@@ -1,85 +1,72 @@
-"""The parts of the report that are special to diagnosis: what was read, where the threshold lies, and the ROC curve."""
+"""The parts of the report that are special to diagnosis: who was read, what leaked, and every drawing of healthcare.curves and
+healthcare.gallery."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.evaluation import Section
-from core.report import COLOURS, figure, svg
+from core.statistics import Estimate
+from healthcare import curves, gallery
+from healthcare.clinical_card import WARNING
 from healthcare.data import Images
-from healthcare.metrics import SPECIFICITY, OperatingPoint
+from healthcare.findings import Answers, target_of
+from healthcare.guesses import EvaluationConfig, Guesses
 
 if TYPE_CHECKING:
-    from healthcare.evaluation import Guesses
+    from healthcare.estimators import ImageEncoder
 
 
 def sections(
-    images: Images, guesses: Guesses, draws: Mapping[str, Sequence[NDArray]],
-    points: Mapping[str, Sequence[OperatingPoint]], headline: float,
+    encoder: ImageEncoder, images: Images, guesses: Guesses, config: EvaluationConfig, metrics: Mapping[str, Mapping[str, Estimate]]
 ) -> list[Section]:  # fmt: skip
-    """Data, and for two classes the ROC curves and the operating point."""
-    found = [data_section(images)]
-    if len(images.classes) == 2:
-        found.append(roc_section(guesses, draws, headline))
-        if points["pretrained"]:
-            found.append(point_section(images, guesses, draws, points, headline))
+    """All of them, in the report's order."""
+    drawn = curves.Drawn.of(images.classes, guesses, config)
+    found = [Section("Intended use", WARNING), cohort_section(images), leak_section(images)]
+    if len(drawn.questions) > 1:
+        found.append(curves.questions_section(drawn))
+    found += [curves.roc_section(drawn), curves.precision_section(drawn)]
+    if not drawn.several:
+        found.append(curves.confusion_section(drawn))
+    found += [curves.calibration_section(drawn), curves.abstention_section(drawn)]
+    if any(points and points[0].points for points in drawn.points.values()):
+        found.append(curves.point_section(drawn, metrics))
+    test = images.select(images.rows("test", labelled=True))
+    found.append(gallery.map_section(encoder, test))
+    found.append(gallery.saliency_section(encoder, images, config))
+    found.append(gallery.errors_section(test, drawn.draws["pretrained"][0], config.gallery))
     return found
 
 
-def data_section(images: Images) -> Section:
-    """Images per split and class, and every reason for which some were set aside."""
-    rows = tuple((split, name, number) for split, table in images.counts().items() for name, number in table.items())
-    reasons = tuple(("set aside", reason, number) for reason, number in images.quarantine.counts().items())
-    audit = images.audit
-    text = (
-        f"{audit.surplus_copies} images repeat another one exactly; {audit.copies_across_splits} of them stood in a later "
-        f"split as well and were taken out of the earlier one. {audit.conflicting_labels} images have a copy with another label. "
-        + " ".join(f"{line[0].upper()}{line[1:]}." for line in images.notes)
-    )
-    return Section("What was read", text, ("split", "class", "images"), rows + reasons)
+def cohort_section(images: Images) -> Section:
+    """Images and patients per split and class, and every reason for which some were set aside."""
+    rows: list[tuple[object, ...]] = []
+    for split in ("train", "val", "test"):
+        part = images.select(images.rows(split))
+        if not len(part):
+            continue
+        people = len(np.unique(part.patient)) if images.named_patients else "not named"
+        rows.append((split, "all", len(part), people))
+        target = target_of(part)
+        if target.ndim == 2:
+            for answers in Answers.of(target, images.classes):
+                unknown = f", unknown in {answers.unknown}" if answers.unknown else ""
+                rows.append((split, answers.name, f"there in {answers.there}, absent in {answers.absent}{unknown}", ""))
+            continue
+        for code in np.unique(target):
+            own = part.patient[target == code]
+            name = images.classes[code] if code >= 0 else "unlabelled"
+            rows.append((split, name, len(own), len(np.unique(own)) if images.named_patients else "not named"))
+    rows += [("set aside", reason, number, "") for reason, number in images.quarantine.counts().items()]
+    text = " ".join(f"{line[0].upper()}{line[1:]}." for line in images.notes)
+    return Section("Cohort", text, ("split", "class", "images", "patients"), tuple(rows))
 
 
-def roc_section(guesses: Guesses, draws: Mapping[str, Sequence[NDArray]], headline: float) -> Section:
-    """ROC curve of every arm, of its first label draw."""
-    drawing, axes = figure(4.2, 3.6)
-    for (arm, scores), colour in zip(draws.items(), COLOURS, strict=False):
-        false, true = roc(guesses.label == 1, scores[0][:, 1])
-        axes.plot(false, true, color=colour, label=arm.replace("_", " "), linewidth=1.4)
-    axes.axvline(1 - SPECIFICITY, color="#999999", linewidth=0.8, linestyle=":")
-    axes.set_xlabel("1 − specificity")
-    axes.set_ylabel("sensitivity")
-    axes.legend(frameon=False)
-    text = f"First label draw of {headline:.0%}; the dotted line is specificity {SPECIFICITY:.2f}."
-    return Section("Sensitivity against specificity", text, svg=svg(drawing))
-
-
-def point_section(
-    images: Images, guesses: Guesses, draws: Mapping[str, Sequence[NDArray]],
-    points: Mapping[str, Sequence[OperatingPoint]], headline: float,
-) -> Section:  # fmt: skip
-    """Sensitivity and specificity on the test images at the threshold that validation images gave."""
-    rows = []
-    for arm, chosen in points.items():
-        pairs = list(zip(chosen, draws[arm], strict=False))
-        sensitivity = [point.sensitivity(guesses.label, score) for point, score in pairs]
-        specificity = [point.specificity(guesses.label, score) for point, score in pairs]
-        rows.append((arm.replace("_", " "), f"{np.mean(sensitivity):.3f}", f"{np.mean(specificity):.3f}"))
-    text = (
-        f"The threshold gives specificity {SPECIFICITY:.2f} on validation images, of which never more are used than training "
-        f"labels; means over label draws of {headline:.0%}. Where the test images come from elsewhere, their specificity "
-        f"is another: see the last column before trusting the threshold. Positive means '{images.classes[1]}'."
-    )
-    return Section("Operating point", text, ("arm", "sensitivity", "specificity on test images"), tuple(rows))
-
-
-def roc(target: NDArray[np.bool_], score: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-    """Share of false and of true positives at every threshold, from (0, 0) to (1, 1)."""
-    order = np.argsort(-score, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
-    hits = np.append(0, np.cumsum(target[order])[last])
-    misses = np.append(0, np.cumsum(~target[order])[last])
-    return misses / max(1, misses[-1]), hits / max(1, hits[-1])
+def leak_section(images: Images) -> Section:
+    """What the audit counted."""
+    rows = tuple((name.replace("_", " "), number) for name, number in images.audit.json().items())
+    text = "Copies of an image of a later split were taken out of the earlier one before anything was learned."
+    return Section("Leaks", text, ("what was looked for", "found"), rows)

@@ -1,30 +1,23 @@
-"""The three shapes that images come in: MedMNIST's npz, a folder by class, a manifest. Each becomes a list of records."""
+"""The shapes that images come in: MedMNIST's npz, a folder by class, a manifest. Each becomes a listing of records."""
 
 from __future__ import annotations
 
 import os
-import zipfile
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
 from core.errors import UserError
 from core.quarantine import Quarantine
-from healthcare.data import Reading, Record, plain
-from healthcare.nuclei import KEYS, records_of_nuclei
-from healthcare.readers import SUFFIXES, Limits, Unreadable, read_image, suffix
-
-SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}  # fmt: skip
-COLUMNS = ("path", "patient_id", "label", "split")
-KINDS = ("images", "labels", "patients", "masks", "split")  # what an npz may hold for us; the rest is not decoded
-NPZ_BYTES = 8_000_000_000  # decoded size of one array
+from healthcare.arrays import from_npz
+from healthcare.listing import Listing, Record
+from healthcare.loading import each
+from healthcare.manifest import SPLIT_NAMES, from_manifest
+from healthcare.readers import SUFFIXES, Reading, Unreadable, contained, inside, kind_of, suffix
+from healthcare.series import read_series, series_of
 
 
-def records_of(path: Path, reading: Reading, quarantine: Quarantine) -> tuple[list[Record], bool]:
-    """Records of a file or folder, and whether they name patients.
+def listed(path: Path, reading: Reading, quarantine: Quarantine) -> Listing:
+    """What a file or folder lists.
 
     Raises:
         UserError: not one of the three shapes, or its keys or columns are wrong.
@@ -37,7 +30,7 @@ def records_of(path: Path, reading: Reading, quarantine: Quarantine) -> tuple[li
             return from_npz(archives[0], quarantine)
         if archives:
             raise UserError(f"{len(archives)} npz files in one folder", where=path, mend="name the one that is meant")
-        return from_folder(path, reading, quarantine), False
+        return from_folder(path, reading, quarantine)
     if suffix(path) == ".npz":
         return from_npz(path, quarantine)
     if suffix(path) == ".csv":
@@ -49,169 +42,64 @@ def records_of(path: Path, reading: Reading, quarantine: Quarantine) -> tuple[li
     )
 
 
-def from_npz(path: Path, quarantine: Quarantine) -> tuple[list[Record], bool]:
-    """Arrays `{split}_images` (N, H, W) or (N, H, W, 3), `{split}_labels` (N,) or (N, 1), and, beyond MedMNIST's own
-    keys, `{split}_patients` (N,); at least one split. Or, for nuclei, `images`, `instance_masks` and `split`.
+def from_folder(root: Path, reading: Reading, quarantine: Quarantine) -> Listing:
+    """`[split/]class/…/image`; an image outside any class folder has no label. Patients are those that DICOM headers name.
+
+    Where volumes are asked for, DICOM files of one class and series are one record. DICOMDIR is not read: what it lists stands beside it.
     """
-    arrays = _npz(path)
-    if set(arrays) >= KEYS:
-        return records_of_nuclei(arrays), True
-    splits = [name for name in ("train", "val", "test") if f"{name}_images" in arrays]
-    if not splits:
-        raise UserError(
-            f"no array 'train_images', 'val_images' or 'test_images' among {sorted(arrays)[:6]}", where=path,
-            mend="use MedMNIST's keys",
-        )  # fmt: skip
-    named = all(f"{split}_patients" in arrays for split in splits)
-    records: list[Record] = []
-    for split in splits:
-        images = arrays[f"{split}_images"]
-        if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-            raise UserError(
-                f"{split}_images has shape {images.shape}",
-                where=path,
-                mend="give 2-D images, (N, H, W) or (N, H, W, 3)",
-            )
-        labels = _texts(arrays.get(f"{split}_labels"), len(images), f"{split}_labels", path)
-        patients = _texts(arrays.get(f"{split}_patients"), len(images), f"{split}_patients", path)
-        for row, image in enumerate(images):
-            where = f"{split} row {row}"
-            if labels[row] in ("inf", "-inf"):
-                quarantine.add(where, "label is not finite")
-            elif named and patients[row] is None:
-                quarantine.add(where, "no patient id")
-            else:
-                image = image[..., 0] if image.shape[2:] == (1,) else image
-                records.append(Record(where, partial(plain, image), labels[row], split, patients[row]))
-    return records, named
-
-
-def from_folder(root: Path, reading: Reading, quarantine: Quarantine) -> list[Record]:
-    """`[split/]class/…/image`; an image outside any class folder has no label. No patients: each image is its own."""
-    records: list[Record] = []
     resolved = root.resolve()
-    for folder, folders, files in os.walk(root):
+    files: list[tuple[Path, str | None, str | None]] = []
+    notes: list[str] = []
+    for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(file for file in files if not file.startswith(".")):
+        for name in sorted(name for name in names if not name.startswith(".")):
             file = Path(folder) / name
+            if name.upper() == "DICOMDIR":
+                notes.append("DICOMDIR is not read: files are found by themselves")
+                continue
             parts = list(file.relative_to(root).parts[:-1])
             split = SPLIT_NAMES[parts.pop(0).lower()] if parts and parts[0].lower() in SPLIT_NAMES else None
-            load = partial(_contained, file, resolved, reading.limits)
-            records.append(Record(str(file.relative_to(root)), load, parts[0] if parts else None, split, None))
-    if not any(suffix(Path(record.where)) in SUFFIXES for record in records):
+            files.append((file, parts[0] if parts else None, split))
+        for name in folders:
+            if (Path(folder) / name).is_symlink():  # os.walk does not follow it
+                quarantine.add(str((Path(folder) / name).relative_to(root)), "link to a folder", "not followed")
+    if not any(kind_of(file) for file, _, _ in files):
         raise UserError(
             "no image in the folder", where=root, mend=f"images end in {' '.join(s for s in SUFFIXES if s)}"
         )
-    return records
+    single, series = _by_series(files, resolved) if reading.dims == 3 else (files, {})
+    records = [
+        Record(str(file.relative_to(root)), partial(contained, file, resolved, reading), label, split, None)
+        for file, label, split in single
+    ]
+    for (label, split, _), members in series.items():
+        load = partial(read_series, tuple(members), reading)
+        records.append(Record(str(members[0].relative_to(root)), load, label, split, None))
+    return Listing(records, named=False, notes=tuple(dict.fromkeys(notes)), files=True, by_folder=True)
 
 
-def from_manifest(path: Path, reading: Reading, quarantine: Quarantine) -> tuple[list[Record], bool]:
-    """Rows of a csv; paths are relative to its folder and may not leave it."""
-    try:
-        lines = pd.read_csv(
-            path, dtype=str, encoding="utf-8", header=None
-        )  # with a header, pandas renames a second `path`
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"not a readable csv: {error}", where=path, mend="give a UTF-8 csv with a header row"
-        ) from error
-    table = lines.iloc[1:].reset_index(drop=True)
-    table.columns = [str(column).strip().lower() for column in lines.iloc[0]]
-    if "path" not in table or table.columns.duplicated().any():
-        raise UserError(
-            f"columns {list(table.columns)[:8]} are not those of a manifest", where=path,
-            mend=f"give each once: {', '.join(COLUMNS)} (only path is compulsory)",
-        )  # fmt: skip
-    if table.empty:
-        raise UserError("the manifest has no rows", where=path, mend="list at least one image")
-    for column in COLUMNS:
-        table[column] = table[column].str.strip() if column in table else None
-    named = bool(table["patient_id"].notna().any())
-    table = _once(table, quarantine)
-    root, records = path.parent.resolve(), []
-    for row, line in zip(table.index, table[list(COLUMNS)].to_dict("records"), strict=True):
-        where = f"row {row + 2}"  # as a spreadsheet counts, the header being row 1
-        cells = {name: None if pd.isna(value) else str(value) for name, value in line.items()}
-        split = SPLIT_NAMES.get((cells["split"] or "").lower())
-        label = _label(cells["label"])
-        if cells["path"] is None:
-            quarantine.add(where, "no path")
-        elif cells["split"] is not None and split is None:
-            quarantine.add(where, "unknown split", f"'{cells['split'][:40]}'")
-        elif named and cells["patient_id"] is None:
-            quarantine.add(where, "no patient id")
-        elif label in ("inf", "-inf"):
-            quarantine.add(where, "label is not finite")
+Series = dict[tuple[str | None, str | None, str], list[Path]]
+Placed = tuple[Path, str | None, str | None]
+
+
+def _by_series(files: list[Placed], root: Path) -> tuple[list[Placed], Series]:
+    """Files that stand alone, and those of each series of a class and split."""
+    single: list[Placed] = []
+    series: Series = {}
+    for (file, label, split), name in zip(
+        files, each(partial(_series, root=root), [f for f, _, _ in files]), strict=True
+    ):
+        if name is None:
+            single.append((file, label, split))
         else:
-            load = partial(_contained, path.parent / cells["path"], root, reading.limits)
-            records.append(Record(where, load, label, split, cells["patient_id"]))
-    return records, named
+            series.setdefault((label, split, name), []).append(file)
+    return single, series
 
 
-def _once(table: pd.DataFrame, quarantine: Quarantine) -> pd.DataFrame:
-    """Rows whose path is new; a path that is listed with two labels is set aside altogether."""
-    listed = table["path"].notna()
-    again = listed & table["path"].duplicated()
-    labels = table.assign(label=table["label"].fillna("")).groupby("path")["label"].transform("nunique")
-    torn = listed & (labels > 1)
-    for row in table.index[torn]:
-        quarantine.add(f"row {row + 2}", "path listed with two labels")
-    for row in table.index[again & ~torn]:
-        quarantine.add(f"row {row + 2}", "path listed twice")
-    return table[~(torn | again)]
-
-
-def _contained(path: Path, root: Path, limits: Limits) -> NDArray[np.float32]:
-    """Read a file that lies in `root`, links followed: a manifest must not reach other people's files."""
+def _series(file: Path, root: Path) -> str | None:
+    """The series of a DICOM file in `root`; None of any other, which is then read by itself and gives its reason."""
     try:
-        inside = path.resolve().is_relative_to(root)
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or a zero byte in the name
-        raise Unreadable("unreadable", type(error).__name__) from error
-    if not inside:
-        raise Unreadable("outside the data folder")
-    return read_image(path, limits)
-
-
-def _label(text: str | None) -> str | None:
-    """Class name; 1 and 1.0 are the same class, empty or nan is none."""
-    if text is None or text.lower() in ("", "nan"):
+        inside(file, root)
+    except Unreadable:
         return None
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    if np.isnan(number):
-        return None
-    return str(int(number)) if np.isfinite(number) and number == int(number) else str(number)
-
-
-def _texts(array: NDArray | None, rows: int, name: str, path: Path) -> list[str | None]:
-    """Values of an (N,) or (N, 1) array as text, None where there is none."""
-    if array is None:
-        return [None] * rows
-    flat = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
-    if flat.ndim != 1:
-        raise UserError(f"{name} has shape {array.shape}", where=path, mend="give one label an image (N,) or (N, 1)")
-    if len(flat) != rows:
-        raise UserError(f"{rows} images but {len(flat)} values of {name}", where=path, mend="give one value an image")
-    return [_label(str(value)) for value in flat]
-
-
-def _npz(path: Path) -> dict[str, NDArray]:
-    """Arrays of an npz, their decoded size checked first, nothing unpickled."""
-    mend = "give an npz of plain arrays, as MedMNIST's"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            largest = max((member.file_size for member in archive.infolist()), default=0)
-        if largest > NPZ_BYTES:
-            raise UserError(f"an array of {largest} bytes is too large", where=path, mend="split it")
-        with np.load(path, allow_pickle=False) as arrays:
-            wanted = [key for key in arrays.files if key.rpartition("_")[2] in KINDS]
-            return {key: arrays[key] for key in wanted} or {key: np.empty(0) for key in arrays.files}
-    except UserError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds on a damaged file
-        detail = " ".join(str(error).replace(str(path), "the file").split())[:120]
-        raise UserError(
-            f"not a readable npz: {type(error).__name__} {detail}".strip(), where=path, mend=mend
-        ) from error
+    return series_of(file) if file.is_file() and kind_of(file) == "dicom" else None

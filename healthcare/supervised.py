@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Generator
 
 from core.batches import ArrayBatches
 from core.encoders import Encoder
-from core.methods import Classifier
+from core.methods import Classifier, Out
+from core.pretext import Pseudo
 from core.tokens import to_device
 from core.training import TrainConfig, train
 from healthcare.pretext import Labelled
-from healthcare.views import ViewConfig, fixed_views
-
-MILD = ViewConfig(area=0.7, brightness=0.1, contrast=1.3, gamma=1.2, noise=0.02, blur=0.3, erase=0.0)
+from healthcare.views import MILD, ViewConfig, fixed_views
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,33 @@ class SupervisedConfig:
         )  # fmt: skip
 
 
+class FindingsClassifier(Classifier):
+    """Several findings at once: eats `Pseudo` with labels (B, L) of 1, 0 and −1 (unknown, which teaches nothing)."""
+
+    def forward(self, data: Pseudo, generator: Generator) -> Out:  # type: ignore[override]
+        features = self.encoder.embed(data.batch)
+        logits, label = self.head(features).float(), data.label
+        assert isinstance(label, torch.Tensor)
+        known = label >= 0
+        each = F.binary_cross_entropy_with_logits(logits, label.float().clamp(min=0), reduction="none")
+        loss = (each * known).sum() / known.sum().clamp(min=1)
+        right = ((logits > 0) == (label == 1))[known]
+        return Out(loss, {"accuracy_label": float(right.float().mean())} if len(right) else {}, features.detach())
+
+
 def fit_classifier(
-    fresh: Callable[[], Encoder], classes: int, pixels: NDArray[np.float32], label: NDArray[np.int64], config: SupervisedConfig,
+    fresh: Callable[[], Encoder], classes: int, pixels: NDArray[np.float32], label: NDArray, config: SupervisedConfig,
     rate: float, seed: int = 0,
 ) -> Classifier:  # fmt: skip
-    """Train an encoder and a linear layer on images (N, C, H, W) and labels (N,); the last step counts, nothing is selected.
+    """Train an encoder and a linear layer on images (N, C, …) and labels (N,), or findings (N, L); the last step counts, nothing is
+    selected.
 
     Args:
         fresh: gives the encoder, untrained or pretrained; called after seeding.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        method = Classifier(fresh(), classes)
+        method = (Classifier if label.ndim == 1 else FindingsClassifier)(fresh(), classes)
         batches = ArrayBatches({"image": pixels, "label": label}, config.batch, seed)
         steps = config.steps(len(pixels))
         settings = TrainConfig(
@@ -84,33 +100,57 @@ def probabilities(
 ) -> NDArray[np.float64]:
     """Class probabilities (N, K), averaged over an image and four crops of it, as the features of `ImageEncoder` are."""
     method.eval()
+    several = isinstance(method, FindingsClassifier)
     parts = []
     for start in range(0, len(pixels), batch):
         views = fixed_views(torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch])), crop)
-        guesses = [method.logits(to_device({"image": view}, device)).softmax(1).cpu().numpy() for view in views]
+        logits = [method.logits(to_device({"image": view}, device)).double() for view in views]
+        guesses = [(one.sigmoid() if several else one.softmax(1)).cpu().numpy() for one in logits]
         parts.append(np.mean(guesses, axis=0))
     return np.concatenate(parts).astype(np.float64)
 
 
 def choose_rate(
-    fresh: Callable[[], Encoder], classes: int, pixels: NDArray[np.float32], label: NDArray[np.int64], patient: NDArray[np.int64],
+    fresh: Callable[[], Encoder], classes: int, pixels: NDArray[np.float32], label: NDArray, patient: NDArray[np.int64],
     config: SupervisedConfig, seed: int = 0,
 ) -> float:  # fmt: skip
-    """The learning rate with the lowest log loss on a third of these labelled images, kept apart by patient."""
-    from sklearn.metrics import log_loss
-    from sklearn.model_selection import StratifiedGroupKFold
+    """The learning rate with the lowest log loss on a third of these labelled images, kept apart by patient.
 
-    fewest = min(len(np.unique(patient[label == k])) for k in range(classes))
-    if len(config.rates) == 1 or fewest < 2:
-        return config.rates[len(config.rates) // 2]
-    folds = StratifiedGroupKFold(min(3, fewest), shuffle=True, random_state=seed)
-    rows, held = next(iter(folds.split(pixels, label, patient)))
-    if len(np.unique(label[rows])) < classes:
-        return config.rates[len(config.rates) // 2]
+    The middle one where there are too few labels to hold a third out.
+    """
+    middle = config.rates[len(config.rates) // 2]
+    parted = None if len(config.rates) == 1 else a_third(label, patient, classes, seed)
+    if parted is None:
+        return middle
+    rows, held = parted
     trial = replace(config, most_steps=min(config.most_steps, config.trial_steps))
     losses = {}
     for rate in config.rates:
         method = fit_classifier(fresh, classes, pixels[rows], label[rows], trial, rate, seed)
-        guess = probabilities(method, pixels[held], 1.0, config.device)
-        losses[rate] = log_loss(label[held], guess / guess.sum(1, keepdims=True), labels=np.arange(classes))
+        losses[rate] = loss(label[held], probabilities(method, pixels[held], 1.0, config.device))
     return min(losses, key=lambda rate: losses[rate])
+
+
+def a_third(label: NDArray, patient: NDArray[np.int64], classes: int, seed: int) -> tuple[NDArray, NDArray] | None:
+    """Rows to learn from and rows held out, by patient, so that both hold every class; None where that cannot be."""
+    from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
+
+    if label.ndim == 2:
+        if len(np.unique(patient)) < 6:
+            return None
+        return next(GroupShuffleSplit(1, test_size=1 / 3, random_state=seed).split(label, groups=patient))
+    fewest = min(len(np.unique(patient[label == k])) for k in range(classes))
+    if fewest < 2:
+        return None
+    folds = StratifiedGroupKFold(min(3, fewest), shuffle=True, random_state=seed)
+    rows, held = next(iter(folds.split(label, label, patient)))
+    return None if len(np.unique(label[rows])) < classes else (rows, held)
+
+
+def loss(label: NDArray, guess: NDArray[np.float64]) -> float:
+    """Mean negative log-likelihood of labels (N,) or of the known ones of findings (N, L)."""
+    p = np.clip(guess, 1e-12, 1 - 1e-12)
+    if label.ndim == 2:
+        known = label >= 0
+        return float(-np.where(label == 1, np.log(p), np.log(1 - p))[known].mean()) if known.any() else 0.0
+    return float(-np.log(p[np.arange(len(label)), label]).mean())

@@ -3,7 +3,8 @@
 A patient has an anatomy (lungs, ribs, spine) and an exposure; both vary far more between patients than a lesion changes
 an image. The lungs of a healthy patient are finely grained; those of a sick one hold streaks of the same width, brightness
 and contrast, at another place and angle in every image: no pixel and no brightness tells the classes apart, only the
-texture does, which is what views of one image share and what a pretext can find.
+texture does, which is what views of one image share and what a pretext can find. Volumes (`healthcare.synthetic_volumes`) are planned
+alike.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import UserError
+from healthcare import synthetic_volumes
 
 CLASSES = ("clear", "lesion")
 Format = Literal["npz", "manifest"]
@@ -28,6 +30,7 @@ class CohortConfig:
     Attributes:
         images: how many, over all splits.
         size: side in pixels.
+        dims: 2 for images, 3 for volumes.
         prevalence: share of sick patients.
         contrast: of the texture; at 0 nothing separates the classes.
         noise: standard deviation of the detector's noise, on the scale where white is 1.
@@ -35,6 +38,7 @@ class CohortConfig:
 
     images: int = 2400
     size: int = 28
+    dims: int = 2
     prevalence: float = 0.35
     contrast: float = 1.0
     noise: float = 0.03
@@ -42,7 +46,7 @@ class CohortConfig:
 
 @dataclass(frozen=True)
 class Cohort:
-    """Generated images: pixels (N, H, W) uint8, label (N,), patient (N,) numbers, split (N,) names."""
+    """Generated images: pixels (N, H, W) or (N, D, H, W) uint8, label (N,), patient (N,) numbers, split (N,) names."""
 
     pixels: NDArray[np.uint8]
     label: NDArray[np.int64]
@@ -54,27 +58,32 @@ def generate(config: CohortConfig | None = None, seed: int = 0) -> Cohort:
     """Images of patients with one to four images each; 60/15/25 % of the patients are train/val/test.
 
     Raises:
-        UserError: fewer than 20 images, or a size below 16 pixels.
+        UserError: fewer than 20 images, a size below 16 pixels, or neither 2 nor 3 dimensions.
     """
     config = config or CohortConfig()
     if config.images < 20:
         raise UserError(
             f"{config.images} images are too few for three splits", where="--size", mend="ask for 20 or more"
         )
+    if config.dims not in (2, 3):
+        raise UserError(f"{config.dims} dimensions", where="--dims", mend="use 2 for images, 3 for volumes")
     if config.size < 16:
         raise UserError(f"{config.size} pixels are too few to hold a texture", where="size", mend="use 16 or more")
     patient = _patients(config.images, np.random.default_rng([seed, 0]))
     people = int(patient.max()) + 1
     sick, split = _assignment(people, config.prevalence, np.random.default_rng([seed, 1]))
-    pixels = np.empty((config.images, config.size, config.size), np.uint8)
+    person_of = _person if config.dims == 2 else synthetic_volumes.person
+    pixels = np.empty((config.images, *[config.size] * config.dims), np.uint8)
     for person in range(people):  # each person has a generator of its own: a larger cohort begins with the smaller one
         rows = np.flatnonzero(patient == person)
-        pixels[rows] = _person(len(rows), bool(sick[person]), config, np.random.default_rng([seed, 2, person]))
+        random = np.random.default_rng([seed, 2, person])
+        pixels[rows] = person_of(len(rows), bool(sick[person]), config.size, config.contrast, config.noise, random)
     return Cohort(pixels, sick[patient].astype(np.int64), patient, split[patient])
 
 
 def write(folder: Path, config: CohortConfig | None = None, seed: int = 0, form: Format = "npz") -> Path:
-    """Write a cohort in a shape that `data.read` reads: one npz with MedMNIST's keys and patients, or PNGs and a manifest."""
+    """Write a cohort in a shape that `data.read` reads: one npz with MedMNIST's keys and patients, or a manifest and
+    PNGs (NIfTI files of volumes)."""
     cohort = generate(config, seed)
     folder.mkdir(parents=True, exist_ok=True)
     if form == "npz":
@@ -86,16 +95,21 @@ def write(folder: Path, config: CohortConfig | None = None, seed: int = 0, form:
             arrays[f"{split}_patients"] = cohort.patient[rows]
         np.savez_compressed(folder / "synthetic.npz", **arrays)  # type: ignore[arg-type]
         return folder / "synthetic.npz"
-    from PIL import Image
-
+    save, ending = (_png, "png") if cohort.pixels.ndim == 3 else (synthetic_volumes.nifti, "nii.gz")
     (folder / "images").mkdir(exist_ok=True)
     lines = ["path,patient_id,label,split"]
     for row, pixels in enumerate(cohort.pixels):
-        name = f"images/{row:06d}.png"
-        Image.fromarray(pixels).save(folder / name)
+        name = f"images/{row:06d}.{ending}"
+        save(pixels, folder / name)
         lines.append(f"{name},P{cohort.patient[row]:05d},{CLASSES[cohort.label[row]]},{cohort.split[row]}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder / "manifest.csv"
+
+
+def _png(pixels: NDArray[np.uint8], path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(pixels).save(path)
 
 
 def _patients(images: int, random: np.random.Generator) -> NDArray[np.int64]:
@@ -120,9 +134,10 @@ def _assignment(
     return sick, split
 
 
-def _person(images: int, sick: bool, config: CohortConfig, random: np.random.Generator) -> NDArray[np.uint8]:
+def _person(
+    images: int, sick: bool, size: int, contrast: float, noise: float, random: np.random.Generator
+) -> NDArray[np.uint8]:
     """All images (images, size, size) of one patient."""
-    size = config.size
     y, x = np.mgrid[0:size, 0:size] / (size - 1) * 2 - 1
     width, height, gap = random.uniform(0.34, 0.44), random.uniform(0.7, 0.9), random.uniform(0.42, 0.5)
     body, air, ribs = random.uniform(0.55, 0.85), random.uniform(0.15, 0.35), random.uniform(5, 8)
@@ -137,9 +152,9 @@ def _person(images: int, sick: bool, config: CohortConfig, random: np.random.Gen
         image += 0.05 * np.sin(ribs * np.pi * (y + bend * np.abs(x - dx)) + phase) * lungs
         image += 0.12 * np.exp(-(((x - dx) / 0.09) ** 2))
         texture = _texture(size, sick, random)
-        image += lungs * config.contrast * random.uniform(0.12, 0.3) * texture
+        image += lungs * contrast * random.uniform(0.12, 0.3) * texture
         exposure, gain = random.uniform(-0.15, 0.15), random.uniform(0.7, 1.2)
-        image = 0.5 + gain * (image - 0.5) + exposure + random.normal(0, config.noise, (size, size))
+        image = 0.5 + gain * (image - 0.5) + exposure + random.normal(0, noise, (size, size))
         out[i] = np.clip(image * 255, 0, 255).astype(np.uint8)
     return out
 

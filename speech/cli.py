@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from core.cli import main as run_commands
 from core.cli import say
 from core.verbs import export_of
-
-if TYPE_CHECKING:
-    from speech.data import Recordings
+from speech.jobs import Similar, Tag, Verify
+from speech.tables import aside, names
 
 
 @dataclass(frozen=True)
@@ -23,17 +22,25 @@ class Synth:
 
     Attributes:
         out: new folder.
+        kind: words; or sounds: mixtures labelled by what is loudest in them, speech, music or noise.
         size: recordings.
-        speakers: voices; the last third makes the test split.
+        speakers: voices (of sounds: scenes); the last third makes the test split.
         seed: equal seeds give equal files.
     """
 
     out: Path
+    kind: Literal["words", "sounds"] = "words"
     size: int = 600
     speakers: int = 9
     seed: int = 0
 
     def run(self) -> None:
+        if self.kind == "sounds":
+            from speech.mixtures import MixConfig, generate_mixtures
+
+            generate_mixtures(self.out, MixConfig(size=self.size, scenes=self.speakers, seed=self.seed))
+            print(f"{self.size} generated mixtures of speech, music and noise: {self.out}")
+            return
         from speech.synthetic import SynthConfig, generate
 
         generate(self.out, SynthConfig(size=self.size, speakers=self.speakers, seed=self.seed))
@@ -45,7 +52,7 @@ class Check:
     """Read every recording, say what is wrong and where; exit 1 where nothing usable is left.
 
     Attributes:
-        data: folder, tar, metadata.csv, recording, or a known name (fsdd).
+        data: folder, tar, csv or parquet table, recording, what prepare wrote, or a known name (fsdd, arabic-digits, esc10).
         out: folder for quarantine.csv.
     """
 
@@ -55,10 +62,59 @@ class Check:
     def run(self) -> int:
         from speech.data import scan
 
-        found = scan(self.data)
+        found = scan(self.data, apart=True)
         print(found.summary())
         found.quarantine.tell(self.out)
         return 0 if len(found) else 1
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Check recordings once and pack them, split by speaker: a folder that every verb reads as --data. Each file is decoded in a
+    process of its own, so that a bad one costs itself alone.
+
+    Attributes:
+        data: folder, tar, csv or parquet table, recording, or a known name.
+        out: the prepared folder.
+        activity: trim (cut quiet off both ends), segment (stretches of sound out of recordings up to four hours long) or none.
+        rate: Hz that all are resampled to; by default each keeps its own.
+        min_seconds: shorter recordings are set aside.
+        max_seconds: longer ones are set aside, or cut with --activity segment.
+        channel: take this one, counted from 0; by default the mean of all.
+        samples: int16, or float32 where recordings have more than 16 bits that matter.
+        split: auto (the data's own where it names one, else by speaker), own, speaker (by a hash of the speaker) or none.
+        test: share of speakers in the test split.
+        val: share of speakers in the validation split.
+        seed: of the split by speaker.
+    """
+
+    data: str
+    out: Path
+    activity: Literal["none", "trim", "segment"] = "none"
+    rate: int | None = None
+    min_seconds: float = 0.05
+    max_seconds: float = 60.0
+    channel: int | None = None
+    samples: Literal["int16", "float32"] = "int16"
+    split: Literal["auto", "own", "speaker", "none"] = "auto"
+    test: float = 0.2
+    val: float = 0.0
+    seed: int = 0
+
+    def run(self) -> None:
+        from speech.audio import ReadConfig
+        from speech.prepare import PrepareConfig, prepare
+
+        read = ReadConfig(min_seconds=self.min_seconds, max_seconds=self.max_seconds, channel=self.channel)
+        config = PrepareConfig(
+            read, self.activity, rate=self.rate, samples=self.samples, split=self.split, test=self.test, val=self.val,
+            seed=self.seed,
+        )  # fmt: skip
+        found = prepare(self.data, self.out, config)
+        print(found.summary())
+        for reason, count in found.quarantine.counts().items():
+            print(f"  {count} × {reason}")
+        print(f"prepared: {self.out}")
 
 
 @dataclass(frozen=True)
@@ -257,6 +313,7 @@ class Embed:
         run: what pretrain wrote.
         data: folder, tar or recording.
         out: the parquet file.
+        frames: a row for each token (frame) of each recording, with its start and end in seconds.
         pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
         device: cpu, cuda, …
     """
@@ -264,6 +321,7 @@ class Embed:
     run_: Annotated[Path, tyro.conf.arg(name="run")]
     data: str
     out: Path = Path("embeddings.parquet")
+    frames: bool = False
     pseudonymise: str | None = None
     device: str = "cpu"
 
@@ -275,6 +333,13 @@ class Embed:
         encoder = AudioEncoder.load(self.run_)
         encoder.device = self.device
         recordings = encoder.read(self.data)
+        if self.frames:
+            from speech.framewise import write_frames
+
+            rows, width = write_frames(encoder, recordings, names(recordings, self.pseudonymise), self.out)
+            aside(recordings, self.out)
+            print(f"{rows} frames × {width} features: {self.out}")
+            return
         features = encoder.transform(recordings)
         table = pd.DataFrame(features, columns=[f"f{i}" for i in range(features.shape[1])])
         table.insert(0, "file", names(recordings, self.pseudonymise))
@@ -307,26 +372,10 @@ class Bench:
         return bench(self.only, self.minutes, BenchConfig(seeds=self.seeds), self.out, say)
 
 
-def names(recordings: Recordings, key: str | None) -> list[str]:
-    """File names, or their keyed hashes."""
-    import hashlib
-    import hmac
-
-    if key is None:
-        return list(recordings.names)
-    return [hmac.new(key.encode(), name.encode(), hashlib.sha256).hexdigest()[:32] for name in recordings.names]
-
-
-def aside(recordings: Recordings, out: Path) -> None:
-    """Say and list what was set aside."""
-    say(recordings.summary())
-    if len(recordings.quarantine):
-        say(f"set aside: {recordings.quarantine.write(out.with_suffix('.quarantine.csv'))}")
-
-
 COMMANDS = {
-    "synth": Synth, "check": Check, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune, "predict": Predict,
-    "embed": Embed, "export": export_of("speech.estimators:AudioEncoder"), "bench": Bench,
+    "synth": Synth, "check": Check, "prepare": Prepare, "pretrain": Pretrain, "evaluate": Evaluate, "finetune": Finetune,
+    "predict": Predict, "embed": Embed, "tag": Tag, "similar": Similar, "verify": Verify,
+    "export": export_of("speech.estimators:AudioEncoder"), "bench": Bench,
 }  # fmt: skip
 
 

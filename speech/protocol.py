@@ -24,7 +24,9 @@ class Split:
 
 
 def speaker_folds(recordings: Recordings) -> NDArray[np.int64]:
-    """Fold of each recording (N,): each speaker a fold, or speakers dealt into 10; by recording where no speaker is known."""
+    """Fold of each recording (N,): the set's own; else each speaker a fold, or speakers dealt into 10; else by recording."""
+    if own_folds(recordings):
+        return np.unique(recordings.fold.astype(str), return_inverse=True)[1].astype(np.int64)
     known = recordings.speaker != ""
     if not known.all():
         if known.any():
@@ -35,6 +37,11 @@ def speaker_folds(recordings: Recordings) -> NDArray[np.int64]:
         return np.array([int(digest[:8], 16) % 5 for digest in recordings.digest], dtype=np.int64)
     _, number = np.unique(recordings.speaker.astype(str), return_inverse=True)
     return number % MAX_FOLDS
+
+
+def own_folds(recordings: Recordings) -> bool:
+    """Whether the data names the fold of every recording, as ESC-10 does."""
+    return bool((recordings.fold != "").all()) and len(set(recordings.fold)) >= 2
 
 
 def split(recordings: Recordings, fold: int | None = None) -> Split:
@@ -64,4 +71,5 @@ def split(recordings: Recordings, fold: int | None = None) -> Split:
         raise UserError("holding out a fold leaves one side empty", where="speaker", mend="give at least two speakers")
     by_speaker = bool((recordings.speaker != "").all())
     kind = "speakers" if by_speaker else "recordings, since no speaker is named"
+    kind = "the data's own folds" if own_folds(recordings) else kind
     return Split(~test, test, f"fold {chosen + 1} of {count} held out, by {kind}", chosen)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from core import puzzles
+from core import damage, puzzles
 from core.config import shares
 from core.errors import UserError
 from core.masking import span_mask
@@ -154,7 +154,7 @@ class Damaged:
             clean = views.view(batch, generator) if settings.stretched else read_as_it_is(settings, batch)["mel"]
             mel = clean
             if self.holes:
-                mel, _ = puzzles.missing(mel, generator, self.share, self.holes)
+                mel, _ = damage.missing(mel, generator, self.share, self.holes)
             if self.noise:
                 mel = mel + self.noise * torch.randn(mel.shape, generator=generator, device=generator.device)
             rest = {} if settings.stretched else {"pad": batch["pad"]}

@@ -1,13 +1,13 @@
-"""Convolutional encoders for images and spectrograms: torchvision's ResNets behind our contract, and a small net for CPUs."""
+"""Convolutional encoders for images, volumes and spectrograms: torchvision's ResNets behind our contract, and a small net for CPUs."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from core.encoders.convolution import Conv2d, quicken
+from core.encoders.convolution import Conv2d, channels_last, quicken
 from core.encoders.encoder import Encoder, Pool, pool_tokens
 from core.errors import UserError
 from core.norms import ChannelNorm
@@ -17,8 +17,8 @@ from core.tokens import Batch, Tokens
 class ConvNet(Encoder):
     """Stages of convolutions over `batch[key]`.
 
-    An image is (B, C, H, W); a spectrogram (B, T, F) is read as a one-channel image whose rows are time, and its
-    `pad` (B, T) is kept out of every stage and of the pool.
+    An image is (B, C, H, W), a volume (B, C, D, H, W); a spectrogram (B, T, F) is read as a one-channel image whose rows
+    are time, and its `pad` (B, T) is kept out of every stage and of the pool.
 
     Args:
         stages: modules applied in turn; stage maps are what `layers` gives.
@@ -33,8 +33,8 @@ class ConvNet(Encoder):
     ) -> None:
         super().__init__()
         self.padding_safe = padding_safe
-        # channels last is a quarter faster on CPUs, and what tensor cores want; outputs follow the weights
-        self.stages = nn.ModuleList(stages).to(memory_format=torch.channels_last)
+        self.stages = nn.ModuleList(stages)
+        channels_last(self.stages)  # a quarter faster on CPUs, and what tensor cores want; outputs follow the weights
         self.key, self.pool = key, pool
         self.dim = dim * (2 if pool == "mean_max" else 1)
 
@@ -60,10 +60,10 @@ class ConvNet(Encoder):
     def forward(self, batch: Batch) -> Tokens:
         maps, pad = self._maps(batch)
         x = maps[-1]
-        rows, columns = x.shape[2:]
+        grid = tuple(x.shape[2:])
         if pad is not None:
-            pad = pad.repeat_interleave(columns, dim=1)
-        return Tokens(x.flatten(2).transpose(1, 2), pad, grid=(rows, columns))
+            pad = pad.repeat_interleave(math.prod(grid[1:]), dim=1)
+        return Tokens(x.flatten(2).transpose(1, 2), pad, grid=grid)
 
     def embed(self, batch: Batch) -> Tensor:
         return pool_tokens(self(batch), self.pool)
@@ -72,22 +72,36 @@ class ConvNet(Encoder):
         return self._maps(batch)[0]
 
 
-def _stage(inputs: int, outputs: int, norm: str) -> nn.Sequential:
-    normalise = nn.BatchNorm2d(outputs) if norm == "batch" else ChannelNorm(outputs)
-    return nn.Sequential(Conv2d(inputs, outputs, stride=2), normalise, nn.ReLU(inplace=True))
+def _stage(inputs: int, outputs: int, norm: str, dims: int) -> nn.Sequential:
+    if dims == 3:
+        convolution: nn.Module = nn.Conv3d(inputs, outputs, 3, 2, 1, bias=False)
+        normalise: nn.Module = nn.BatchNorm3d(outputs) if norm == "batch" else ChannelNorm(outputs)
+    else:
+        convolution = Conv2d(inputs, outputs, stride=2)
+        normalise = nn.BatchNorm2d(outputs) if norm == "batch" else ChannelNorm(outputs)
+    return nn.Sequential(convolution, normalise, nn.ReLU(inplace=True))
 
 
 def small_convnet(
-    channels: int = 1, width: int = 32, key: str = "image", pool: Pool = "mean", norm: str = "batch"
+    channels: int = 1, width: int = 32, key: str = "image", pool: Pool = "mean", norm: str = "batch", dims: int = 2
 ) -> ConvNet:
-    """A net for CPUs: four strided 3×3 convolutions of width w, 2w, 4w, 4w; 0.24 M parameters at w = 32, 0.54 M at 48.
+    """A net for CPUs: four strided convolutions, 3 a side, of width w, 2w, 4w, 4w. At w = 32 it has 0.24 M parameters for images,
+    0.72 M for volumes; at 48 0.54 M for images.
 
-    `norm="channel"` is for padded spectrograms, where batch statistics would let padding in.
+    Args:
+        channels: of the input.
+        width: w.
+        key: the batch's key.
+        pool: over the places of the last map.
+        norm: `channel` is for padded spectrograms, where batch statistics would let padding in.
+        dims: 2 for images and spectrograms, 3 for volumes.
     """
     if norm not in ("batch", "channel"):
         raise UserError(f"norm '{norm}' is not known", where="norm", mend="use batch or channel")
+    if dims not in (2, 3):
+        raise UserError(f"no convolutions of {dims} axes", where="dims", mend="use 2 for images, 3 for volumes")
     widths = [width, 2 * width, 4 * width, 4 * width]
-    stages: list[nn.Module] = [_stage(i, o, norm) for i, o in zip([channels, *widths], widths, strict=False)]
+    stages: list[nn.Module] = [_stage(i, o, norm, dims) for i, o in zip([channels, *widths], widths, strict=False)]
     return ConvNet(stages, widths[-1], key, pool, padding_safe=norm == "channel")
 
 

@@ -42,6 +42,14 @@ def quicken(net: nn.Module) -> None:
             part.__class__ = Conv2d
 
 
+def channels_last(module: nn.Module) -> None:
+    """Weights of 2-D and 3-D convolutions with their channels last, in place: outputs follow, names and values stay."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Conv3d | nn.ConvTranspose3d):
+            layout = torch.channels_last if part.weight.dim() == 4 else torch.channels_last_3d
+            part.weight.data = part.weight.data.contiguous(memory_format=layout)
+
+
 class Convolution(torch.autograd.Function):
     """torch's forward pass and gradient of the input; the gradient of the weights as a product of matrices."""
 

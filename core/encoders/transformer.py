@@ -107,6 +107,19 @@ class Block(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=p, is_causal=self.causal)
         return self.out(y.transpose(1, 2).reshape(batch, time, dim))
 
+    def watched(self, x: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As `forward` without dropout, and beside it what each token attends to, (B, H, T, T): slower, for looking into it."""
+        batch, time, dim = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(batch, time, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        score = q @ k.transpose(-2, -1) / math.sqrt(dim // self.heads)
+        if self.causal:
+            score = score.masked_fill(~torch.ones(time, time, dtype=torch.bool, device=x.device).tril(), float("-inf"))
+        if seen is not None:
+            score = score.masked_fill(~seen, float("-inf"))
+        weight = score.softmax(-1)
+        x = x + self.out((weight @ v).transpose(1, 2).reshape(batch, time, dim))
+        return x + self.mlp(self.norm2(x)), weight
+
     def forward(self, x: Tensor, seen: Tensor | None) -> Tensor:
         x = x + self.dropout(self.attention(self.norm1(x), seen))
         return x + self.dropout(self.mlp(self.norm2(x)))
@@ -156,6 +169,15 @@ class Transformer(Trunk):
             x = block(x, seen)
             states.append(x)
         return [*states[:-1], self.norm(x)]
+
+    def watched(self, tokens: Tokens) -> tuple[Tokens, list[Tensor]]:
+        """What `forward` gives without dropout, and every block's attention (B, H, T, T), all with gradients."""
+        x, seen = self._start(tokens)
+        weights = []
+        for block in self.blocks:
+            x, weight = cast(Block, block).watched(x, seen)
+            weights.append(weight)
+        return tokens.with_x(self.norm(x)), weights
 
     def tail(self, tokens: Tokens, begin: int) -> Tensor:
         """As the contract says; the last block works for the last tokens alone. In training, or at depth 0, the whole is computed."""

@@ -18,6 +18,7 @@ from core.methods.mae import MAEConfig, MaskedAutoencoder
 from core.methods.masked import MaskedConfig, MaskedPrediction
 from core.methods.moco import MoCo, MoCoConfig
 from core.methods.plain import method_of
+from core.methods.position import Position, PositionConfig
 from core.methods.puzzle import PretextClassifier, PuzzleConfig
 from core.methods.simclr import SimCLR, SimCLRConfig
 from core.methods.simsiam import SimSiam, SimSiamConfig
@@ -59,6 +60,8 @@ __all__ = [
     "MoCoConfig",
     "Out",
     "Part",
+    "Position",
+    "PositionConfig",
     "PretextClassifier",
     "PuzzleConfig",
     "SimCLR",

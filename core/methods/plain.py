@@ -17,6 +17,7 @@ from core.methods.hubert import Hubert, HubertConfig
 from core.methods.labels import TokenLabels, TokenLabelsConfig
 from core.methods.mae import MAEConfig, MaskedAutoencoder
 from core.methods.moco import MoCo, MoCoConfig
+from core.methods.position import Position, PositionConfig
 from core.methods.simclr import SimCLR, SimCLRConfig
 from core.methods.simsiam import SimSiam, SimSiamConfig
 from core.methods.swav import SwAV, SwAVConfig
@@ -26,7 +27,7 @@ from core.methods.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 
 PLAIN: Mapping[type, Callable[..., Method]] = {
     BarlowConfig: BarlowTwins, BYOLConfig: BYOL, CoLESConfig: CoLES, CPCConfig: CPC, Data2VecConfig: Data2Vec, DenoiseConfig: DenoisingAutoencoder,
-    DINOConfig: DINO, MAEConfig: MaskedAutoencoder, MoCoConfig: MoCo, SimCLRConfig: SimCLR, SimSiamConfig: SimSiam,
+    DINOConfig: DINO, MAEConfig: MaskedAutoencoder, MoCoConfig: MoCo, PositionConfig: Position, SimCLRConfig: SimCLR, SimSiamConfig: SimSiam,
     SwAVConfig: SwAV, TokenLabelsConfig: TokenLabels, VAEConfig: VariationalAutoencoder, VICRegConfig: VICReg,
     Wav2Vec2Config: Wav2Vec2, HubertConfig: Hubert,
 }  # fmt: skip

@@ -59,6 +59,8 @@ from core.methods import (
     MoCo,
     MoCoConfig,
     Part,
+    Position,
+    PositionConfig,
     PretextClassifier,
     PuzzleConfig,
     SimCLR,
@@ -75,7 +77,7 @@ from core.methods import (
     Wav2Vec2,
     Wav2Vec2Config,
 )
-from core.pretext import Corrupted, Joined, Masked, Pieces, PretextOutput, Pseudo, Shifted, Views
+from core.pretext import Corrupted, Joined, Masked, Pieces, Placed, PretextOutput, Pseudo, Shifted, Views
 from core.tokens import Batch
 
 ROWS, TIME, SIDE, BANDS = 12, 11, 16, 8
@@ -233,6 +235,15 @@ def tiles(rows: int = ROWS, time: int = TIME) -> Pieces:
     return Pieces([{"image": image[..., :half, :half]}, {"image": image[..., half:, half:]}], torch.arange(rows) % 2)
 
 
+def placed(rows: int = ROWS, time: int = TIME) -> Placed:
+    """Halves of an image as bases; one crop is the left half, one lies between both."""
+    image = images(rows)["image"]
+    half = image.shape[-1] // 2
+    bases = [{"image": image[..., :half]}, {"image": image[..., half:]}]
+    crops = [{"image": image[..., :half]}, {"image": image[..., half // 2 : half // 2 + half]}]
+    return Placed(bases, crops, torch.tensor([[1.0, 0.0], [0.5, 0.5]]).expand(rows, 2, 2))
+
+
 def swapped(rows: int = ROWS, time: int = TIME) -> Pseudo:
     batch = events(rows, time)
     wrong = widened(random_mask(token_pad(rows, TIME), 0.3, drawn(6)), time)
@@ -379,6 +390,7 @@ CASES: dict[str, Case] = {
     "jigsaw": Case(
         lambda: PretextClassifier(convnet(), PuzzleConfig(classes=(("order", 2),), pieces=2, hidden=8)), tiles
     ),
+    "position": Case(lambda: Position(convnet(), PositionConfig(hidden=16, out=8)), placed),
     "classifier": Case(lambda: Classifier(convnet(), 4), turned),
     "labels": Case(lambda: TokenLabels(TokenEncoder(ItemStem(12, 16), trunk(), "mean"), TokenLabelsConfig(count=7)), labelled, True),
     "joint, events": Case(event_joint, joined(next=shifted, views=event_views, replaced=swapped), True),

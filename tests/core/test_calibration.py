@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from core.calibration import Platt, calibration_error, reliability
+from core.calibration import (
+    Platt,
+    Temperature,
+    at_prior,
+    brier,
+    calibration_error,
+    calibration_slope,
+    estimated_prior,
+    reliability,
+)
 from core.errors import UserError
 
 
@@ -63,3 +72,51 @@ def test_what_cannot_be_calibrated_is_one_line(call):
     with pytest.raises(UserError) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_temperature_finds_the_factor_and_keeps_every_rank():
+    odds, label = drawn(20_000)
+    logits = np.stack([np.zeros_like(odds), odds], 1)
+    found = Temperature.fit(2.5 * logits, label)
+    assert found.value == pytest.approx(2.5, rel=0.05)
+    np.testing.assert_allclose(found(2.5 * logits)[:, 1], 1 / (1 + np.exp(-odds)), atol=0.03)
+    three = np.random.default_rng(0).normal(size=(9000, 3))
+    p = np.exp(three) / np.exp(three).sum(1, keepdims=True)
+    of_three = (p.cumsum(1) < np.random.default_rng(1).random((9000, 1))).sum(1)
+    assert Temperature.fit(three / 2, of_three).value == pytest.approx(0.5, rel=0.1)
+
+
+def test_temperature_stays_finite_where_rows_are_told_apart_and_refuses_one_class():
+    logits = np.stack([np.zeros(20), np.repeat([-3.0, 3.0], 10)], 1)
+    assert 0.05 < Temperature.fit(logits, np.repeat([0, 1], 10)).value < 20
+    with pytest.raises(UserError, match="one class"):
+        Temperature.fit(logits, np.ones(20, int))
+
+
+def test_slope_and_intercept_equal_scikit_learn_and_say_which_way_it_is_wrong():
+    odds, label = drawn(20_000)
+    slope, intercept = calibration_slope(label, 1 / (1 + np.exp(-(2 * odds + 1))))
+    model = LogisticRegression(C=1e9, max_iter=1000).fit((2 * odds + 1)[:, None], label)
+    assert slope == pytest.approx(model.coef_[0, 0], rel=1e-2) and slope == pytest.approx(0.5, rel=0.05)
+    assert intercept < 0  # said too often
+    assert np.isnan(calibration_slope(np.ones(5), np.full(5, 0.5))[0])
+
+
+def test_brier_equals_scikit_learn():
+    from sklearn.metrics import brier_score_loss
+
+    odds, label = drawn(500)
+    p = 1 / (1 + np.exp(-odds))
+    assert brier(label, np.stack([1 - p, p], 1)) == pytest.approx(brier_score_loss(label, p))
+    assert brier([0, 2], np.array([[1.0, 0, 0], [1.0, 0, 0]])) == pytest.approx(1)
+
+
+def test_another_prior_is_found_without_labels_and_mends_the_probabilities():
+    draw = np.random.default_rng(0)
+    label = (draw.random(30_000) < 0.2).astype(int)  # learned where half were ill
+    odds = draw.normal(np.where(label == 1, 1.0, -1.0), np.sqrt(2.0))  # its own log-odds at even prior
+    p = 1 / (1 + np.exp(-odds))
+    both = np.stack([1 - p, p], 1)
+    found = estimated_prior(both, [0.5, 0.5])
+    assert found[1] == pytest.approx(0.2, abs=0.02)
+    assert calibration_error(label, at_prior(both, [0.5, 0.5], found)[:, 1]) < 0.02 < calibration_error(label, p)

@@ -389,3 +389,21 @@ def test_an_embedding_is_pooled_from_what_the_encoder_gives(make) -> None:
     before = encoder.embed(batch)
     encoder.register_forward_hook(lambda module, arguments, tokens: tokens.with_x(tokens.x * 2))
     torch.testing.assert_close(encoder.embed(batch), before * 2)
+
+
+def test_a_net_of_volumes_and_its_decoder_serve_cubes_of_any_side(generator: torch.Generator) -> None:
+    from core.decoders import ConvDecoder, decoder_for
+
+    net = small_convnet(2, 8, dims=3).eval()
+    decoder = decoder_for(net, width=16)
+    assert isinstance(decoder, ConvDecoder) and decoder.steps == 4
+    for sides in ((16, 16, 16), (19, 20, 21)):
+        volume = torch.rand(3, 2, *sides, generator=generator)
+        tokens = net({"image": volume})
+        grid = tuple(-(-side >> 4) for side in sides)
+        assert tokens.grid == grid and tokens.x.shape == (3, grid[0] * grid[1] * grid[2], 32)
+        assert decoder(tokens, {"image": volume}).shape == volume.shape
+        assert decoder.layout({"image": volume})[0] == grid
+        assert [len(layer.shape) for layer in net.layers({"image": volume})] == [5] * 4
+    with pytest.raises(UserError, match="4 axes"):
+        small_convnet(dims=4)

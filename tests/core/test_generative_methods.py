@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Generator, nn
 from torch.distributions import Normal, kl_divergence
 
-from core import puzzles
+from core import damage, puzzles
 from core.batches import ArrayBatches, Batches, Ragged, SequenceBatches
 from core.decoders import ConvDecoder, FieldDecoder, Spread, TokenDecoder, decoder_for, value_error
 from core.encoders import (
@@ -490,7 +490,7 @@ def shapes() -> tuple[ArrayBatches, np.ndarray]:
 
 def noisy(batch: Batch, g: Generator) -> Corrupted:
     noise = 0.3 * torch.randn(batch["image"].shape, generator=g)
-    return Corrupted({"image": puzzles.missing(batch["image"] + noise, g, 0.05, 2)[0]}, batch)
+    return Corrupted({"image": damage.missing(batch["image"] + noise, g, 0.05, 2)[0]}, batch)
 
 
 def as_it_is(batch: Batch, g: Generator) -> Corrupted:

@@ -25,7 +25,7 @@ PADDED = [name for name, case in CASES.items() if case.padded]
 MIXING = {
     "simclr", "simclr, grouped events", "coles", "coles, grouped events", "moco", "byol", "simsiam", "barlow", "vicreg", "swav", "deepcluster", "dino",
     "masked fields, trimmed", "masked items, sampled", "next, sampled", "cpc, events", "cpc, frames",
-    "denoise, images", "vae", "wav2vec2", "wav2vec2, frames", "rotation", "jigsaw", "classifier", "joint, events", "joint, images",
+    "denoise, images", "vae", "wav2vec2", "wav2vec2, frames", "rotation", "jigsaw", "position", "classifier", "joint, events", "joint, images",
 }  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def test_evaluate_writes_a_report_with_floors(folder: Path) -> None:
         == 0
     )
     evaluation = json.loads((folder / "report" / "evaluation.json").read_text())
-    assert set(evaluation["floors"]) == {"raw_pixels", "random_init", "scratch"}
+    assert set(evaluation["floors"]) == {"raw_pixels", "self_training", "random_init", "scratch"}
     assert (folder / "report" / "report.html").stat().st_size > 10_000
 
 
@@ -52,8 +52,45 @@ def test_embed_and_predict_write_a_row_for_every_image_and_list_the_others(folde
     assert run("predict", "--run", folder / "model", "--data", new, "--out", tmp_path / "p.csv") == 0
     predictions = pd.read_csv(tmp_path / "p.csv")
     assert len(predictions) == 30 and predictions["p(0)"].add(predictions["p(1)"]).round(4).eq(1).all()
-    assert set(predictions.columns) == {"where", "predicted", "p(0)", "p(1)", "positive"}
+    names = {"where", "predicted", "p(0)", "p(1)", "low(1)", "high(1)", "positive", "screened", "abstain"}
+    assert set(predictions.columns) == names
+    assert (predictions["low(1)"] <= predictions["high(1)"]).all()
     assert len(pd.read_csv(tmp_path / "quarantine.csv")) == 1
+
+
+def test_similar_cases_and_explanations_are_written(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    new = tmp_path / "new"
+    assert run("synth", "--out", new, "--size", 20, "--seed", 5) == 0
+    among = ("--among", folder / "data", "--out", tmp_path / "s.csv", "--k", 3)
+    assert run("similar", "--run", folder / "run", "--data", new, *among) == 0
+    table = pd.read_csv(tmp_path / "s.csv")
+    assert len(table) == 60 and set(table["rank"]) == {1, 2, 3} and set(table["label"].astype(str)) <= {"0", "1"}
+    out = ("--out", tmp_path / "why", "--most", 4)
+    assert run("explain", "--run", folder / "model", "--data", new, *out) == 0
+    assert run("explain", "--run", folder / "model", "--data", new, *out, "--question", "1") == 0  # again, in its place
+    assert len(list((tmp_path / "why" / "overlays").glob("*.png"))) == 4
+    assert len(pd.read_csv(tmp_path / "why" / "maps.csv")) == 4
+    page = (tmp_path / "why" / "explain.html").read_text()
+    assert "NOT for clinical use" in page and "data:image/png;base64" in page and "test row" not in page
+    assert "weights drawn anew" in capsys.readouterr().out
+
+
+def test_a_declared_prevalence_facts_and_a_tuned_network(folder: Path, tmp_path: Path) -> None:
+    data, model = folder / "data", folder / "model"
+    for number, wish in enumerate(("0.05", "estimate")):
+        out = tmp_path / f"{number}.csv"
+        assert run("predict", "--run", model, "--data", data, "--out", out, "--prevalence", wish, "--coverage", 1) == 0
+        assert not pd.read_csv(out)["abstain"].any()
+    assert run("predict", "--run", model, "--data", data, "--out", tmp_path / "p.csv") == 0
+    assert (pd.read_csv(tmp_path / "0.csv")["p(1)"] < pd.read_csv(tmp_path / "p.csv")["p(1)"]).all()
+    (tmp_path / "facts.toml").write_text('reference_standard = "two readers <b>"\n')
+    facts = ("--facts", tmp_path / "facts.toml", "--out", tmp_path / "model")
+    assert run("finetune", "--run", folder / "run", "--data", data, *facts) == 0
+    card = (tmp_path / "model" / "card.md").read_text()
+    assert "reference standard: two readers" in card and "deidentification: not stated" in card
+    assert "NOT for clinical use" in card
 
 
 def test_check_finds_leaks_and_exits_1(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -89,6 +126,15 @@ def test_mistakes_end_in_one_line_and_exit_code_2(folder: Path, tmp_path: Path, 
         ("evaluate", "--run", good, "--data", tmp_path / "one.npz", "--out", tmp_path / "r"),
         ("predict", "--run", good, "--data", data, "--out", tmp_path / "p.csv"),
         ("predict", "--run", folder / "model", "--data", data, "--out", tmp_path / "p.docx"),
+        ("predict", "--run", folder / "model", "--data", data, "--out", tmp_path / "p.csv", "--prevalence", "often"),
+        ("predict", "--run", folder / "model", "--data", data, "--out", tmp_path / "p.csv", "--prevalence", "1.5"),
+        ("predict", "--run", folder / "model", "--data", data, "--out", tmp_path / "p.csv", "--coverage", "0"),
+        ("explain", "--run", folder / "model", "--data", data, "--out", tmp_path / "x", "--question", "lupus"),
+        ("explain", "--run", good, "--data", data, "--out", tmp_path / "x"),
+        ("explain", "--run", folder / "model", "--data", data, "--out", good),
+        ("evaluate", "--run", good, "--data", data, "--out", tmp_path / "r", "--prevalence", 1),
+        ("similar", "--run", good, "--data", data, "--among", data, "--out", tmp_path / "s.csv", "--k", 999),
+        ("finetune", "--run", good, "--data", data, "--out", tmp_path / "r", "--facts", tmp_path / "gone.toml"),
         ("bench", "--minutes", 0),
     ]  # fmt: skip
     for arguments in mistakes:

@@ -53,14 +53,68 @@ def test_colour_arrays_keep_three_channels_and_are_resized(tmp_path: Path, rando
     assert read(save(tmp_path, made), Reading(size=16)).pixels.shape[1:] == (3, 16, 16)
 
 
+def test_volumes_of_medmnist_become_cubes(tmp_path: Path, random: np.random.Generator) -> None:
+    volumes = random.integers(0, 256, (6, 12, 20, 16), dtype=np.uint8)
+    made = {"train_images": volumes, "train_labels": np.arange(6)[:, None] % 2}
+    images = read(save(tmp_path, made), Reading(size=16))
+    assert images.pixels.shape == (6, 1, 16, 16, 16) and images.pixels.dtype == np.float32
+    flat = read(tmp_path / "data.npz", Reading(size=16, dims=2))
+    assert flat.pixels.shape == (6, 1, 16, 16)
+    every = read(tmp_path / "data.npz", Reading(size=16, dims=2, slices="all"))
+    assert len(every) == 6 * 12 and len(set(every.where)) == 72 and (every.label == np.repeat(images.label, 12)).all()
+    assert len(np.unique(every.patient)) == 6  # slices of one volume stay together
+
+
+def test_a_volume_keeps_its_axes_when_resized(tmp_path: Path) -> None:
+    z, y, x = np.meshgrid(np.linspace(0, 1, 10), np.linspace(0, 1, 24), np.linspace(0, 1, 40), indexing="ij")
+    made = {"train_images": np.stack([z, y, x]).astype(np.float32), "train_labels": np.arange(3)}
+    cubes = read(save(tmp_path, made), Reading(size=8)).pixels[:, 0]
+    for axis in range(3):
+        steps = np.diff(cubes[axis], axis=axis)
+        assert (steps > 0).all() and abs(np.diff(cubes[axis], axis=(axis + 1) % 3)).max() < 1e-5
+
+
+def test_several_findings_an_image_in_an_npz(tmp_path: Path, random: np.random.Generator) -> None:
+    made = arrays(random, 5)
+    table = np.array([[1, 0, 1], [0, 0, 0], [np.nan, 1, 0], [0, -1, 1], [np.nan, np.nan, np.nan]])
+    for split in ("train", "val", "test"):
+        made[f"{split}_labels"] = table
+    made["class_names"] = np.array(["mass", "effusion", "nodule"])
+    images = read(save(tmp_path, made))
+    assert images.classes == ("mass", "effusion", "nodule") and (images.label == -1).all()
+    assert images.findings is not None and images.findings.dtype == np.int8
+    expected = np.where(np.isnan(table), -1, table)
+    np.testing.assert_array_equal(images.findings[images.rows("train")], expected)
+    assert len(images.rows("train", labelled=True)) == 4
+    assert images.counts()["val"] == {"mass": 1, "effusion": 1, "nodule": 2, "no finding": 2}
+    for bad, words in (
+        (np.full((5, 3), 2), "other values"),
+        (np.zeros((4, 3)), "one row"),
+        (np.zeros((5, 2)), "columns"),
+    ):
+        with pytest.raises(UserError, match=words):
+            read(save(tmp_path, {**made, "val_labels": bad}))
+
+
+def test_several_findings_an_image_in_a_manifest(tmp_path: Path, random: np.random.Generator) -> None:
+    for i in range(5):
+        picture(tmp_path / f"{i}.png", random)
+    lines = ["0.png,P0,s1,mass|nodule,train,", "1.png,P1,s2,,train,m.png", "2.png,P2,,No Finding,train,", "3.png,P3,s2,mass,val,", "4.png,P4,s3,nodule |edema,test,"]  # fmt: skip
+    images = read(manifest(tmp_path, lines, "path,patient_id,study_id,label,split,mask"))
+    assert images.classes == ("edema", "mass", "nodule") and images.findings is not None
+    assert images.findings.tolist() == [[0, 1, 1], [0, 0, 0], [0, 0, 0], [0, 1, 0], [1, 0, 1]]
+    assert images.study is not None and images.study.tolist() == [0, 1, -1, 1, 2]
+    assert images.select(np.array([0, 4])).findings.tolist() == [[0, 1, 1], [1, 0, 1]]  # type: ignore[union-attr]
+
+
 def test_bad_arrays_stop_with_one_line(tmp_path: Path, random: np.random.Generator) -> None:
     good = arrays(random)
     bad = {
-        "no array": {"pictures": good["train_images"]}, "3-D": {**good, "train_images": np.zeros((4, 8, 8, 8), np.uint8)},
-        "12 images but 3": {**good, "train_labels": np.zeros(3)}, "one label": {**good, "val_labels": np.zeros((12, 14))},
+        "no array": {"pictures": good["train_images"]}, "5-D": {**good, "train_images": np.zeros((4, 8, 8, 8, 2), np.uint8)},
+        "12 images but 3": {**good, "train_labels": np.zeros(3)}, "columns": {**good, "val_labels": np.zeros((12, 14))},
     }  # fmt: skip
     for words, made in bad.items():
-        with pytest.raises(UserError, match=words if words != "3-D" else "2-D images"):
+        with pytest.raises(UserError, match=words if words != "5-D" else "volumes"):
             read(save(tmp_path, made))
     np.savez(tmp_path / "data.npz", train_images=np.array([object()], dtype=object))
     with pytest.raises(UserError, match="not a readable npz"):
@@ -154,7 +208,7 @@ def test_unknown_splits_and_missing_patients_are_set_aside(tmp_path: Path, rando
 @pytest.mark.parametrize("header", ["file,patient_id,label", "path,path,label", "0.png,P0,a"])
 def test_wrong_columns_stop_and_name_the_right_ones(tmp_path: Path, random: np.random.Generator, header: str) -> None:
     picture(tmp_path / "0.png", random)
-    with pytest.raises(UserError, match="path, patient_id, label, split"):
+    with pytest.raises(UserError, match="path, patient_id, study_id, label, split, mask"):
         read(manifest(tmp_path, ["0.png,P0,a"], header))
 
 
@@ -217,7 +271,8 @@ def test_nothing_usable_stops_and_says_why(tmp_path: Path) -> None:
 
 def test_the_audit_counts_on_a_case_small_enough_to_see() -> None:
     prints, split = np.array([0, 0, 1, 1, 2]), np.array(["train", "test", "train", "train", "val"])
-    found = audit(prints, split, np.array([0, 1, 1, 1, 0]), np.array([5, 5, 6, 6, 7]))
-    assert found.json() == {
-        "surplus_copies": 2, "copies_across_splits": 1, "conflicting_labels": 2, "patients_in_two_splits": 1,
+    found, copies = audit(prints, split, np.array([0, 1, 1, 1, 0]), np.array([5, 5, 6, 6, 7]))
+    assert {name: count for name, count in found.json().items() if count} == {
+        "surplus_copies": 2, "copies_across_splits": 1, "held_out_copies": 1, "conflicting_labels": 2, "patients_in_two_splits": 1,
     }  # fmt: skip
+    assert [(copy.row, copy.of) for copy in copies] == [(1, 0), (3, 2)]

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from core.probes import linear_model
-from healthcare import ImageClassifier, ImageEncoder, Images
+from healthcare import ImageEncoder, Images
 from healthcare.encoders import EncoderConfig
-from healthcare.estimators import _as_layer
 from healthcare.presets import preset, simclr
 
 TINY = replace(simclr(steps=6), batch=32, encoder=EncoderConfig(width=8))
@@ -105,37 +103,11 @@ def test_an_unfitted_encoder_says_so(images: Images) -> None:
         ImageEncoder(replace(TINY, method="magic")).fit(images)
 
 
-def test_the_linear_layer_equals_scikit_learn(random: np.random.Generator) -> None:
-    import torch
-
-    x = random.normal(size=(90, 7)) * 5 + 2
-    for classes in (2, 3):
-        y = random.integers(0, classes, 90)
-        model = linear_model(x, y, costs=(1.0,))
-        ours = _as_layer(model, classes)(torch.from_numpy(x)).softmax(1).detach().numpy()
-        np.testing.assert_allclose(ours, model.predict_proba(x), atol=1e-8)
-
-
-def test_a_classifier_is_saved_whole(images: Images, fitted: ImageEncoder, tmp_path: Path) -> None:
-    classifier = ImageClassifier.on_top_of(fitted).fit(images)
-    probability = classifier.predict_proba(images)
-    np.testing.assert_allclose(probability.sum(1), 1)
-    assert classifier.threshold_ is not None and set(classifier.predict(images)) <= {"0", "1"}
-    loaded = ImageClassifier.load(classifier.save(tmp_path / "run"))
-    np.testing.assert_array_equal(loaded.predict_proba(images), probability)
-    assert loaded.threshold_ == classifier.threshold_
-    val = images.rows("val")
-    called = classifier.called(probability)[val]
-    assert called[images.label[val] == 0].mean() <= 0.1
-
-
-def test_one_class_and_an_encoder_without_a_classifier_stop_with_one_line(
-    images: Images, fitted: ImageEncoder, tmp_path: Path
-) -> None:
-    with pytest.raises(UserError, match="fewer than two classes"):
-        ImageClassifier.on_top_of(fitted).fit(images.select(np.flatnonzero(images.label == 0)))
-    with pytest.raises(UserError, match="without a classifier"):
-        ImageClassifier.load(fitted.save(tmp_path / "run"))
-    (tmp_path / "run" / "encoder.safetensors").write_bytes(b"damaged")
-    with pytest.raises(UserError, match="changed"):
-        ImageEncoder.load(tmp_path / "run")
+def test_drawn_views_are_seeded_and_change_the_features(images: Images, fitted: ImageEncoder) -> None:
+    some = images.select(np.arange(6))
+    first, again = fitted.transform(some, views=2), fitted.transform(some, views=2)
+    np.testing.assert_array_equal(first, again)
+    assert fitted.each_view(some, 2).shape[0] == fitted.each_view(some).shape[0] + 2
+    assert np.abs(first - fitted.transform(some)).max() > 1e-4
+    with pytest.raises(UserError, match="views"):
+        fitted.transform(some, views=-1)

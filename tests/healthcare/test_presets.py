@@ -32,8 +32,11 @@ def quiet(line: str) -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_trains_and_its_features_outlive_a_save(name: str, images: Images, tmp_path: Path) -> None:
+def test_a_preset_trains_and_its_features_outlive_a_save(
+    name: str, images: Images, coloured: Images, tmp_path: Path
+) -> None:
     recipe = tiny(name)
+    images = coloured if name == "colour" else images
     assert recipe.method == name and PRESETS[name].__doc__
     encoder = ImageEncoder(recipe).fit(images, note=quiet)
     features = encoder.transform(images)
@@ -79,6 +82,11 @@ def test_the_command_line_names_every_method() -> None:
         ("swav", "pretext.local=-1", "small crops"),
         ("swav", "pretext.local_area=[0.5,0.1]", "small crops"),
         ("vae", "objective.beta=-1", "beta is -1"),
+        ("colour", "batch=16", "no colours to lose"),
+        ("colour", "pretext.scale=0", "a scale of 0"),
+        ("position", "pretext.tiles=1", "base crops"),
+        ("position", "pretext.crops=0", "base crops"),
+        ("position", "objective.apart=-1", "apart is -1"),
         ("simclr", "objective.nonsense=1", "unknown setting"),
         ("simclr", "batch=1", "batch"),
     ],

@@ -61,7 +61,36 @@ def test_texture_tells_the_classes_apart_and_brightness_and_contrast_do_not() ->
     assert abs(auroc(bare.label, np.stack([-streaks(bare.pixels), streaks(bare.pixels)], 1)) - 0.5) < 0.08
 
 
-@pytest.mark.parametrize("config", [CohortConfig(images=5), CohortConfig(size=8)])
+def test_volumes_differ_in_texture_and_in_nothing_simpler() -> None:
+    cohort = generate(CohortConfig(images=300, size=16, dims=3), seed=3)
+    assert cohort.pixels.shape == (300, 16, 16, 16)
+    few, again = (generate(CohortConfig(images=20, size=16, dims=3), seed=4).pixels for _ in range(2))
+    np.testing.assert_array_equal(few, again)
+
+    def separation(value: np.ndarray) -> float:
+        return auroc(cohort.label, np.stack([-value, value], 1))
+
+    x = cohort.pixels / 255.0
+    assert abs(separation(x.mean((1, 2, 3))) - 0.5) < 0.12 and abs(separation(x.std((1, 2, 3))) - 0.5) < 0.12
+    # along one axis or another, the sick change less: the ratio of the largest to the smallest mean step
+    steps = np.stack([np.abs(np.diff(x, axis=axis)).mean((1, 2, 3)) for axis in (1, 2, 3)])
+    assert separation(steps.max(0) / steps.min(0)) > 0.8
+
+
+def test_volumes_are_written_for_those_who_read_them(tmp_path: Path) -> None:
+    import nibabel
+
+    config = CohortConfig(images=40, size=16, dims=3)
+    cohort = generate(config)
+    with np.load(write(tmp_path / "a", config)) as arrays:
+        assert arrays["train_images"].shape[1:] == (16, 16, 16) and arrays["train_images"].dtype == np.uint8
+    lines = write(tmp_path / "b", config, form="manifest").read_text().splitlines()
+    assert lines[0] == "path,patient_id,label,split" and len(lines) == 41
+    back = nibabel.load(tmp_path / "b" / lines[8].split(",")[0])
+    np.testing.assert_array_equal(np.asarray(back.dataobj), cohort.pixels[7])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("config", [CohortConfig(images=5), CohortConfig(size=8), CohortConfig(dims=4)])
 def test_impossible_sizes_stop_with_one_line(config: CohortConfig) -> None:
     with pytest.raises(UserError):
         generate(config)

@@ -1,0 +1,138 @@
+"""The verbs of a run at work: label long files, find what sounds alike, tell speakers apart. Heavy libraries wait for `run`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from core.cli import say
+from speech.tables import check_format, hashed, list_aside, names, write_table
+
+
+@dataclass(frozen=True)
+class Tag:
+    """Label long files window by window: a table of file, start, end (seconds), label and probability. Files are read in blocks, so an
+    hour takes no more memory than a minute.
+
+    Attributes:
+        run: what finetune wrote.
+        data: a file or a folder of files.
+        out: .csv or .parquet.
+        window: seconds that the classifier hears at once: about as long as the recordings that it learned from.
+        hop: seconds from one window to the next.
+        least: windows below this probability get no label.
+        apart: leave neighbours of the same label as rows of their own.
+        pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
+        device: cpu, cuda, …
+    """
+
+    run_: Annotated[Path, tyro.conf.arg(name="run")]
+    data: Path
+    out: Path = Path("tags.csv")
+    window: float = 1.0
+    hop: float = 0.5
+    least: float = 0.0
+    apart: bool = False
+    pseudonymise: str | None = None
+    device: str = "cpu"
+
+    def run(self) -> None:
+        from core.quarantine import Quarantine
+        from speech.estimators import AudioClassifier
+        from speech.tagging import TagConfig, tag
+
+        check_format(self.out)
+        config = TagConfig(self.window, self.hop, self.least, not self.apart)
+        classifier = AudioClassifier.load(self.run_)
+        classifier.device = self.device
+        quarantine = Quarantine()
+        table = tag(classifier, self.data, config, quarantine)
+        table["file"] = [hashed(name, self.pseudonymise) for name in table["file"]]
+        write_table(table, self.out)
+        list_aside(quarantine, self.out)
+        print(f"{len(table)} stretches of {table['file'].nunique()} files: {self.out}")
+
+
+@dataclass(frozen=True)
+class Similar:
+    """The recordings that sound most like each one, by cosine of their features: a table of file, rank, similar and cosine.
+
+    Attributes:
+        run: what pretrain wrote.
+        data: where to look: folder, tar, table, prepared folder or known name.
+        queries: what to look for; by default every recording of `data`, itself left out.
+        out: .csv or .parquet.
+        k: how many for each.
+        pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
+        device: cpu, cuda, …
+    """
+
+    run_: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    queries: str | None = None
+    out: Path = Path("similar.csv")
+    k: int = 10
+    pseudonymise: str | None = None
+    device: str = "cpu"
+
+    def run(self) -> None:
+        from speech.alike import similar
+        from speech.estimators import AudioEncoder
+        from speech.tables import aside
+
+        check_format(self.out)
+        encoder = AudioEncoder.load(self.run_)
+        encoder.device = self.device
+        recordings = encoder.read(self.data)
+        queries = None if self.queries is None else encoder.read(self.queries)
+        table = similar(encoder, recordings, queries, self.k)
+        for column in ("file", "similar"):
+            table[column] = [hashed(name, self.pseudonymise) for name in table[column]]
+        write_table(table, self.out)
+        aside(recordings, self.out)
+        print(f"{len(table)} rows for {table['file'].nunique()} recordings: {self.out}")
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Same speaker or not: the equal error rate of a run on pairs of held-out recordings, beside log-mel statistics.
+
+    Attributes:
+        run: what pretrain wrote.
+        data: recordings with speakers; held-out ones are taken where two or more speakers are held out.
+        out: folder for verification.json and trials.csv.
+        trials: pairs of each kind at most.
+        device: cpu, cuda, …
+    """
+
+    run_: Annotated[Path, tyro.conf.arg(name="run")]
+    data: str
+    out: Path
+    trials: int = 5000
+    seed: int = 0
+    device: str = "cpu"
+
+    def run(self) -> None:
+        import json
+
+        from core.files import whole
+        from speech.estimators import AudioEncoder
+        from speech.verification import verify
+
+        if self.out.suffix:
+            say(f"{self.out} will be a folder")
+        encoder = AudioEncoder.load(self.run_)
+        encoder.device = self.device
+        recordings = encoder.read(self.data)
+        say(recordings.summary())
+        found = verify(encoder, recordings, self.trials, self.seed)
+        with whole(self.out / "verification.json", "the result") as temporary:
+            temporary.write_text(json.dumps(found.json(), indent=1) + "\n", encoding="utf-8")
+        write_table(found.table(names(recordings, None)), self.out / "trials.csv")
+        print(found.words)
+        for name, value in found.eer.items():
+            print(f"eer of {name}: {value}")
+        print(f"verification: {self.out}")

@@ -1,0 +1,61 @@
+"""Tables for the data's owner: rows carry the file's name, or its keyed hash; text cells are safe to open in a spreadsheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.cli import say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from core.quarantine import Quarantine
+    from speech.data import Recordings
+
+
+def hashed(name: str, key: str | None) -> str:
+    """A name, or with a key its hash (HMAC-SHA-256)."""
+    import hashlib
+    import hmac
+
+    return name if key is None else hmac.new(key.encode(), name.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def names(recordings: Recordings, key: str | None) -> list[str]:
+    """File names, or their keyed hashes."""
+    return [hashed(name, key) for name in recordings.names]
+
+
+def aside(recordings: Recordings, out: Path) -> None:
+    """Say and list what was set aside."""
+    say(recordings.summary())
+    list_aside(recordings.quarantine, out)
+
+
+def list_aside(quarantine: Quarantine, out: Path) -> None:
+    """List what was set aside beside a table."""
+    if len(quarantine):
+        say(f"set aside: {quarantine.write(out.with_suffix('.quarantine.csv'))}")
+
+
+def check_format(out: Path) -> None:
+    """Raise `UserError` where a table's name ends in neither .csv nor .parquet: before the work, not after it."""
+    from core.errors import UserError
+
+    if out.suffix not in (".csv", ".parquet"):
+        raise UserError(f"no table format '{out.suffix}'", where=out, mend="end the name in .csv or .parquet")
+
+
+def write_table(table: pd.DataFrame, out: Path) -> Path:
+    """Write a table as csv or parquet, whole or not at all."""
+    from core.files import whole
+    from core.quarantine import csv_safe
+
+    check_format(out)
+    with whole(out, "the table") as temporary:
+        if out.suffix == ".parquet":
+            table.to_parquet(temporary, index=False)
+        else:
+            table.map(csv_safe).to_csv(temporary, index=False)
+    return out

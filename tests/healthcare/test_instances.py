@@ -1,0 +1,84 @@
+"""Objects: parted as they were, and matched as others match them."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from healthcare.instances import Parting, depth, match, part, targets
+from healthcare.synthetic_masks import SceneConfig, scenes
+
+
+def labels(seed: int, objects: int, side: int = 24) -> np.ndarray:
+    """Random boxes, numbered with gaps; later ones hide earlier ones."""
+    random = np.random.default_rng(seed)
+    mask = np.zeros((side, side), np.int32)
+    for number in range(objects):
+        top, left = random.integers(0, side - 6, 2)
+        height, width = random.integers(3, 9, 2)
+        mask[top : top + height, left : left + width] = 2 * number + 1
+    return mask
+
+
+def by_trying_everything(truth: np.ndarray, guess: np.ndarray, overlap: float) -> int:
+    """The most pairs of at least that overlap over every one-to-one pairing, with sets of pixels."""
+    sets = [[set(np.flatnonzero(m == n)) for n in np.unique(m) if n] for m in (truth, guess)]
+    small, large = sorted(sets, key=len)
+    return max(
+        sum(len(a & b) / len(a | b) >= overlap for a, b in zip(small, order, strict=True))
+        for order in permutations(large, len(small))
+    )
+
+
+@pytest.mark.parametrize("overlap", [0.2, 0.5, 0.7])
+def test_matching_equals_that_of_every_possible_pairing(overlap: float) -> None:
+    some = 0
+    for seed in range(25):
+        truth, guess = labels(seed, 4), labels(seed, 4)
+        guess = np.roll(guess, seed % 3, axis=seed % 2)
+        guess[guess == 3] = 0
+        found = match(truth, guess, overlap)
+        assert found.hits == by_trying_everything(truth, guess, overlap)
+        assert found.hits + found.missed == len(np.unique(truth[truth > 0]))
+        assert found.hits + found.extra == len(np.unique(guess[guess > 0]))
+        some += found.hits
+    assert some > 20
+
+
+def test_matching_at_its_ends() -> None:
+    mask, nothing = labels(0, 4), np.zeros((24, 24), np.int32)
+    assert match(mask, mask).precision == 1 and match(nothing, nothing).precision == 1
+    assert match(mask, nothing).precision == 0 and match(nothing, mask).precision == 0
+    half = np.zeros((4, 4), np.int32)
+    half[:2] = 1
+    assert match(np.ones((4, 4), np.int32), half).hits == 1, "an overlap of exactly one half counts, as in StarDist's"
+
+
+def test_depth_is_one_in_the_middle_of_every_object_however_small() -> None:
+    for _, mask in scenes(SceneConfig(images=4), 1):
+        deep = depth(mask)
+        assert ((deep > 0) == (mask > 0)).all() and deep.max() == 1
+        assert np.allclose(ndimage.maximum(deep, mask, np.unique(mask[mask > 0])), 1)
+    one = np.zeros((5, 5), np.int32)
+    one[2, 2] = 1
+    assert depth(one)[2, 2] == 1 and (depth(np.ones((5, 5), np.int32)) == 1).all()
+
+
+def test_true_maps_are_parted_into_the_true_objects() -> None:
+    hits = total = 0
+    for _, mask in scenes(SceneConfig(images=6, height=96, width=80), 2):
+        found = match(mask, part(targets(mask, True), Parting(least=1)), 0.8)
+        hits, total = hits + found.hits, total + found.hits + found.extra + found.missed
+    assert total > 30 and hits / total > 0.9, "touching objects were told apart"
+
+
+def test_small_objects_are_left_out_and_numbers_have_no_gaps() -> None:
+    mask = np.zeros((20, 20), np.int32)
+    mask[2:4, 2:4], mask[8:16, 8:16] = 1, 2
+    found = part(targets(mask, True), Parting(least=8))
+    assert np.unique(found).tolist() == [0, 1] and found[10, 10] == 1 and found[2, 2] == 0
+    assert np.unique(part(targets(mask, True), Parting(least=1))).tolist() == [0, 1, 2]
+    assert not part(np.zeros((2, 9, 9)), Parting()).any()

@@ -1,0 +1,295 @@
+"""The segmenter: learns, repeats itself, is saved whole, and sees an image the same however it is cut."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from core.config import settings
+from core.errors import UserError
+from core.pretext import Pseudo
+from healthcare.cli import main
+from healthcare.encoders import EncoderConfig, build_encoder
+from healthcare.estimators import ImageEncoder
+from healthcare.masks import MaskedImages, MaskReading, read_masks
+from healthcare.patches import Annotated, PatchBatches, PatchView, cut_for, patch_images, turned
+from healthcare.presets import preset
+from healthcare.segment_recipes import SegmentRecipe, lengthened, objects, region
+from healthcare.segmentation import judge
+from healthcare.segmentation_report import Few, evaluate_masks
+from healthcare.segmenter import PatchLoss, Segmenter, _Net
+from healthcare.synthetic_masks import SceneConfig, write_scenes
+from healthcare.unet import Pixelwise, UNet
+
+SMALL = EncoderConfig(kind="unet", width=8, depth=3)
+
+
+@pytest.fixture(scope="module")
+def nuclei(tmp_path_factory: pytest.TempPathFactory) -> MaskedImages:
+    folder = tmp_path_factory.mktemp("nuclei")
+    write_scenes(folder, SceneConfig(images=12))
+    return read_masks(folder, MaskReading(objects=True))
+
+
+@pytest.fixture(scope="module")
+def vessels(tmp_path_factory: pytest.TempPathFactory) -> MaskedImages:
+    folder = tmp_path_factory.mktemp("vessels")
+    write_scenes(folder, SceneConfig("vessels", images=8))
+    return read_masks(folder)
+
+
+def short(recipe: SegmentRecipe, steps: int) -> SegmentRecipe:
+    recipe = replace(recipe, encoder=SMALL, patch=32, batch=8, flips=1)
+    return settings(lengthened(recipe, steps), ("train.precision=fp32", "train.lr=0.01"))
+
+
+@pytest.fixture(scope="module")
+def fitted(nuclei: MaskedImages) -> Segmenter:
+    return Segmenter(short(objects(), 120)).fit(nuclei, note=lambda line: None)
+
+
+def figures(segmenter: Segmenter, data: MaskedImages) -> dict[str, float]:
+    test = data.select(data.rows("test"))
+    maps = segmenter.predict_proba(test)
+    judged = judge(test, [segmenter.called(m) for m in maps], maps, outlines=False)
+    return {name: figure(np.arange(len(test))) for name, figure in judged.figures().items()}
+
+
+def test_it_learns_to_tell_objects_apart(fitted: Segmenter, nuclei: MaskedImages) -> None:
+    found = figures(fitted, nuclei)
+    assert found["dice"] > 0.85 and found["ap@0.5"] > 0.6, found
+
+
+def test_it_learns_a_region(vessels: MaskedImages) -> None:
+    found = figures(Segmenter(short(region(), 110)).fit(vessels, note=lambda line: None), vessels)
+    assert found["auroc"] > 0.9 and found["dice"] > 0.6, found
+
+
+def test_equal_seeds_give_equal_masks(vessels: MaskedImages) -> None:
+    some = vessels.select(vessels.rows("test"))
+    first, again, other = (
+        Segmenter(settings(short(region(), 6), (f"train.seed={seed}",))).fit(vessels, note=lambda line: None).predict_proba(some)[0]
+        for seed in (0, 0, 1)
+    )  # fmt: skip
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_a_saved_segmenter_predicts_as_before(fitted: Segmenter, nuclei: MaskedImages, tmp_path: Path) -> None:
+    some = nuclei.select(nuclei.rows("val"))
+    fitted.save(tmp_path / "seg")
+    again = Segmenter.load(tmp_path / "seg")
+    assert again.parting_ == fitted.parting_ and again.recipe_ == fitted.recipe_
+    for a, b in zip(fitted.predict(some), again.predict(some), strict=True):
+        assert np.array_equal(a, b) and a.max() > 3
+    with pytest.raises(UserError, match="no segmenter"):
+        fitted_encoder(tmp_path / "run")
+        Segmenter.load(tmp_path / "run")
+
+
+def fitted_encoder(out: Path, **changes: str) -> ImageEncoder:
+    pixels = np.random.default_rng(0).random((40, 32, 32)).astype(np.float32)
+    changes = {
+        "encoder.kind": "unet",
+        "encoder.width": "8",
+        "encoder.depth": "3",
+        "reading.size": "32",
+        "batch": "8",
+        **changes,
+    }
+    recipe = settings(preset("restore", steps=2), tuple(f"{key}={value}" for key, value in changes.items()))
+    encoder = ImageEncoder(recipe).fit(pixels, out=out, note=lambda line: None)
+    encoder.save(out)
+    return encoder
+
+
+@pytest.mark.parametrize("kind", ["unet", "small"])
+def test_it_stands_on_any_convolutional_encoder(kind: str, vessels: MaskedImages, tmp_path: Path) -> None:
+    encoder = fitted_encoder(tmp_path / "run", **{"encoder.kind": kind})
+    made = Segmenter.on_top_of(encoder, short(region(), 1))
+    before = {name: value.clone() for name, value in encoder.encoder_.state_dict().items()}
+    made = Segmenter.on_top_of(encoder, settings(short(region(), 1), ("train.lr=1e-9",))).fit(
+        vessels, note=lambda line: None
+    )
+    moved = max(
+        float((v - before[n]).abs().max()) for n, v in made.encoder_.state_dict().items() if n.endswith("weight")
+    )
+    assert moved < 1e-6, "it starts from the pretrained weights"
+    assert all(torch.equal(v, before[n]) for n, v in encoder.encoder_.state_dict().items()), "which stay as they were"
+    shapes = [m.shape for m in made.predict(vessels)]
+    assert shapes == [image.shape[1:] for image in vessels.images], "odd sizes as well"
+
+
+def test_what_it_cannot_stand_on(vessels: MaskedImages, tmp_path: Path) -> None:
+    encoder = fitted_encoder(tmp_path / "run", **{"encoder.kind": "vit", "encoder.patch": "4", "encoder.width": "16"})
+    with pytest.raises(UserError, match="cannot stand on"):
+        Segmenter.on_top_of(encoder, region())
+    colours = replace(vessels, images=[np.repeat(image, 3, 0) for image in vessels.images])
+    with pytest.raises(UserError, match="reads 1 channels"):
+        Segmenter.on_top_of(fitted_encoder(tmp_path / "other"), region()).fit(colours)
+    with pytest.raises(UserError, match="nothing is marked"):
+        Segmenter(region()).fit([np.eye(32)], [np.zeros((32, 32), int)])
+    with pytest.raises(UserError, match="not fitted"):
+        Segmenter().predict(vessels)
+
+
+def test_a_sliding_window_sees_what_the_whole_image_shows(fitted: Segmenter, nuclei: MaskedImages) -> None:
+    image = torch.from_numpy(nuclei.images[0])[None]
+    net = _Net(fitted.encoder_, fitted.heads_).eval()
+    with torch.no_grad():
+        whole = net(image).sigmoid()[0].numpy()
+    assert np.allclose(fitted._maps(net, image), whole, atol=1e-5), "one window is the whole image"
+    made, kept = Segmenter(), fitted.recipe_
+    made.recipe_ = replace(kept, window=48, overlap=0.5)
+    slid = made._maps(net, image)
+    assert slid.shape == whole.shape and np.abs(slid - whole)[:, 8:-8, 8:-8].mean() < 0.05
+    made.recipe_ = replace(kept, flips=4)
+    assert np.allclose(made._maps(net, image.flip(2))[:, ::-1], made._maps(net, image), atol=1e-5), "mirrored alike"
+
+
+def test_patches_are_those_of_their_number_and_show_the_image(vessels: MaskedImages) -> None:
+    masks = [m for m in vessels.masks if m is not None]
+    batches = PatchBatches(
+        vessels.images, [m[None].astype(np.float32) for m in masks], [vessels.inside(i) for i in range(8)], 20, 16, 3
+    )
+    assert torch.equal(batches.batch(2, 1)["image"], batches.batch(2, 1)["image"])
+    assert not torch.equal(batches.batch(2, 1)["image"], batches.batch(2, 2)["image"])
+    ordered = torch.cat([b["image"] for b in batches.ordered()])
+    assert len(ordered) == batches.rows and torch.equal(batches.at(np.array([5]))["image"][0], ordered[5])
+    batch, found = batches.batch(0, 0), 0
+    for image, target, known in zip(
+        batch["image"].numpy(), batch["target"].numpy(), batch["known"].numpy(), strict=True
+    ):
+        if not known.all():
+            continue
+        for whole, mask in zip(vessels.images, masks, strict=True):
+            windows = np.lib.stride_tricks.sliding_window_view(whole[0], (20, 20))
+            places = np.argwhere(
+                np.isclose(windows[..., 0, 0], image[0, 0, 0]) & np.isclose(windows[..., 9, 7], image[0, 9, 7])
+            )
+            found += any(
+                np.allclose(windows[y, x], image[0]) and np.array_equal(mask[y : y + 20, x : x + 20], target[0])
+                for y, x in places
+            )
+    assert found >= 5, "a patch and its target come from one place"
+
+
+@pytest.mark.parametrize("free", [0.0, 1.0])
+def test_turning_moves_image_and_mask_alike(free: float) -> None:
+    random = np.random.default_rng(0)
+    view = PatchView(free=free)
+    side = cut_for(16, view)
+    image = torch.from_numpy(random.random((6, 1, side, side)).astype(np.float32))
+    stack = turned(torch.cat([image, image, torch.ones_like(image)], 1), 16, view, torch.Generator().manual_seed(0))
+    assert torch.equal(stack[:, 0], stack[:, 1]) and (stack[:, 2] > 0.999).all(), "no corner is missing"
+    if not free:
+        middle = image[:, 0]
+        for made, whole in zip(stack[:, 0], middle, strict=True):
+            ways = [torch.rot90(w, k) for k in range(4) for w in (whole, whole.flip(1))]
+            assert any(torch.allclose(made, way, atol=1e-4) for way in ways)
+
+
+def test_pixels_that_nobody_knows_teach_nothing() -> None:
+    torch.manual_seed(0)
+    encoder = UNet(1, 4, 2)
+    method = PatchLoss(encoder, Pixelwise(encoder, 1, 2), 0.5).eval()
+    image, target, known = torch.rand(2, 1, 16, 16), torch.rand(2, 2, 16, 16), torch.ones(2, 1, 16, 16)
+    known[:, :, :, 8:] = 0
+    other = torch.where(known > 0, target, 1 - target)
+    losses = [
+        method(Pseudo({"image": image}, {"target": t, "known": known}), torch.Generator()).loss for t in (target, other)
+    ]
+    assert torch.equal(*losses) and losses[0] > 0
+    view = PatchView(free=0)
+    batch = {"image": image, "target": target, "known": known}
+    assert set(Annotated(16, view)(batch, torch.Generator()).label["known"].unique().tolist()) == {0.0, 1.0}  # type: ignore[index]
+
+
+def test_a_unet_takes_any_size_and_its_features_are_the_whole_map() -> None:
+    encoder = build_encoder(SMALL, 1, 32)
+    tokens = encoder({"image": torch.rand(2, 1, 23, 37)})
+    assert tokens.x.shape == (2, 23 * 37, 8) and tokens.grid == (23, 37) and encoder.dim == 8
+    assert encoder.embed({"image": torch.rand(2, 1, 23, 37)}).shape == (2, 8)
+
+
+def test_patches_for_a_pretext_come_from_training_images_inside_the_field(vessels: MaskedImages) -> None:
+    rows = vessels.rows("train")
+    fields = [np.zeros(image.shape[1:], bool) for image in vessels.images]
+    for seen in fields:
+        seen[:, :40] = True
+    found = patch_images(replace(vessels, fields=list(fields)), 32)
+    assert found.pixels.shape[1:] == (1, 32, 32) and set(found.patient) <= set(vessels.patient[rows])
+    assert len(found) == len(rows) * len(found) // len(rows) and (found.label == -1).all()
+    with pytest.raises(UserError, match="patch of 500"):
+        patch_images(vessels, 500)
+
+
+def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def tacit(*words: str) -> int:
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        return int(end.value.code or 0)
+
+    assert (
+        tacit("synth", "--format", "objects", "--size", "8", "--pixels", "64", "--out", str(tmp_path / "PATIENT-NAME"))
+        == 0
+    )
+    data, small = str(tmp_path / "PATIENT-NAME"), ("encoder.kind=unet", "encoder.width=8", "encoder.depth=2")
+    run, seg, out = (str(tmp_path / name) for name in ("run", "seg", "masks"))
+    assert (
+        tacit(
+            "pretrain",
+            "--data",
+            data,
+            "--method",
+            "restore",
+            "--steps",
+            "2",
+            "--out",
+            run,
+            "--set",
+            *small,
+            "reading.size=32",
+            "batch=8",
+        )
+        == 0
+    )
+    capsys.readouterr()
+    assert tacit("check", "--data", data, "--out", str(tmp_path)) == 0
+    assert "--recipe objects" in (said := capsys.readouterr().out) and "train: 4 images, 4 with masks" in said
+    made = ("--task", "segment", "--data", data)
+    changes = ("--set", "reading.objects=true", "patch=32", "batch=4", "flips=1", "train.precision=fp32")
+    assert tacit("finetune", "--run", run, *made, "--recipe", "objects", "--steps", "2", "--out", seg, *changes) == 0
+    assert tacit("segment", "--run", seg, "--data", str(tmp_path / "PATIENT-NAME/images"), "--out", out) == 0
+    table = pd.read_csv(tmp_path / "masks/masks.csv")
+    assert len(table) == 8 and {"where", "mask", "pixels", "share", "objects", "mean_pixels"} == set(table.columns)
+    mask = np.asarray(Image.open(tmp_path / "masks" / table["mask"][0]))
+    assert mask.shape == np.asarray(Image.open(tmp_path / "PATIENT-NAME/images" / table["where"][0])).shape
+    assert int((mask > 0).sum()) == table["pixels"][0] and mask.max() == table["objects"][0]
+    assert tacit("segment", "--run", seg, "--data", data, "--out", out) == 0, "its own folder may be replaced"
+    assert tacit("segment", "--run", seg, "--data", data, "--out", data) == 2, "another may not"
+    assert tacit("segment", "--run", run, "--data", data, "--out", out) == 2
+    assert tacit("finetune", "--data", data, "--out", seg) == 2, "a classifier needs a run"
+    printed = capsys.readouterr()
+    assert "PATIENT-NAME" not in (tmp_path / "seg/card.md").read_text() and "Traceback" not in printed.err
+
+
+def test_the_report_compares_with_scratch_and_names_nobody(nuclei: MaskedImages, tmp_path: Path) -> None:
+    named = replace(nuclei, where=np.array(["SECRET"] * len(nuclei), dtype=object))
+    encoder = fitted_encoder(tmp_path / "run")
+    evaluation = evaluate_masks(
+        encoder, named, short(objects(), 3), Few(annotated=(2,), draws=2), note=lambda line: None
+    )
+    path = evaluation.write(tmp_path / "report")
+    assert set(evaluation.answers) == {"pretraining", "labels_saved"} and evaluation.main == "ap@0.5"
+    assert {row["arm"] for row in evaluation.label_curve} == {"pretrained", "scratch"} and len(
+        evaluation.label_curve
+    ) == 6
+    page = path.read_text(encoding="utf-8")
+    assert "SECRET" not in page and "SECRET" not in (tmp_path / "report/evaluation.json").read_text()
+    assert page.count("<svg") >= 4 and "Predictions" in page
