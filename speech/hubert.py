@@ -52,9 +52,10 @@ def pretrained_twice(
 
     With `out` an interrupted run goes on where it stopped, in either iteration: the first keeps its state beside, in `OUT-first`.
     """
-    settings = estimator.recipe_
-    assert isinstance(settings.objective, HubertConfig)
-    units, seed = settings.objective.units, settings.train.seed
+    settings, seed = estimator.recipe_, estimator.recipe_.train.seed
+    if not isinstance(settings.objective, HubertConfig):
+        raise UserError("units are for hubert to tell", where="pretext", mend="use hubert's objective")
+    units = settings.objective.units
     if settings.encoder.kind != "transformer" or task.layer > settings.encoder.depth:
         raise UserError(
             f"units of layer {task.layer} of a {settings.encoder.kind} of depth {settings.encoder.depth}", where="pretext.layer",

@@ -14,7 +14,7 @@ from speech.encoders import EncoderConfig
 from speech.features import MelConfig, Norm
 from speech.methods import Objective
 from speech.pretext import QuantiserConfig, ViewConfig
-from speech.tasks import Ahead, Codes, Damaged, HiddenFrames, Reordered, Task, Units, ViewPair
+from speech.tasks import Ahead, Codes, Damaged, HiddenFrames, MixedCrops, Reordered, Task, Units, ViewPair
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,15 @@ def byol() -> Recipe:
     linear probe, after 1.7 minutes (docs/methods.md).
     """
     return _views("byol", m.BYOLConfig())
+
+
+def byola() -> Recipe:
+    """BYOL on its views for sound: another recording mixed in, then a resized crop (BYOL-A, Niizumi et al. 2021).
+
+    `tacit-speech pretrain --data fsdd --fold 0 --method byola --out RUN --steps 400`.
+    Expected of byola's features, of untrained ones in brackets: not yet measured (docs/methods.md).
+    """
+    return Recipe("byola", m.BYOLConfig(), MixedCrops())
 
 
 def simsiam() -> Recipe:
@@ -294,7 +303,7 @@ def order() -> Recipe:
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    "simclr": simclr, "simclr-strong": simclr_strong, "bestrq": bestrq, "moco": moco, "byol": byol, "simsiam": simsiam,
+    "simclr": simclr, "simclr-strong": simclr_strong, "bestrq": bestrq, "moco": moco, "byol": byol, "byola": byola, "simsiam": simsiam,
     "barlow": barlow, "vicreg": vicreg, "swav": swav, "dino": dino, "deepcluster": deepcluster, "mae": mae,
     "data2vec": data2vec, "wav2vec2": wav2vec2, "hubert": hubert, "denoise": denoise, "vae": vae, "cpc": cpc, "order": order,
 }  # fmt: skip

@@ -16,6 +16,7 @@ from core.masking import span_mask
 from core.pretext import Corrupted, Masked, Pretext, Pseudo, Shifted
 from core.tokens import Batch
 from speech import augment
+from speech.crops import MixedCropViews
 from speech.features import normalise
 from speech.pretext import LogMelViews, QuantisedFrames
 
@@ -48,6 +49,31 @@ class ViewPair:
 
     def bound(self, settings: Recipe) -> Pretext:
         return LogMelViews(settings.views, settings.mel, settings.norm, self.local, self.local_frames)
+
+
+@dataclass(frozen=True)
+class MixedCrops:
+    """BYOL-A's views (Niizumi et al. 2021): another sound mixed in, then a crop resized; see speech.crops.
+
+    Attributes:
+        mix: largest share of the other sound's power.
+        low, high: sides of the crop, as shares of the picture's; canvas: of the area that it lies in.
+    """
+
+    kind: Literal["mixed"] = "mixed"
+    mix: float = 0.4
+    low: float = 0.6
+    high: float = 1.5
+    canvas: float = 1.5
+
+    def __post_init__(self) -> None:
+        shares(self, "mix")
+        if not 0.05 <= self.low <= self.high <= self.canvas <= 4 or self.canvas < 1:
+            raise UserError("crops out of range", where="pretext", mend="0.05 ≤ low ≤ high ≤ canvas ≤ 4, canvas from 1")
+
+    def bound(self, settings: Recipe) -> Pretext:
+        frames = settings.views.frames
+        return MixedCropViews(frames, self.mix, self.low, self.high, self.canvas, settings.mel, settings.norm)
 
 
 @dataclass(frozen=True)
@@ -196,4 +222,4 @@ class Reordered:
         return make
 
 
-Task = ViewPair | Codes | HiddenFrames | Units | Damaged | Ahead | Reordered
+Task = ViewPair | MixedCrops | Codes | HiddenFrames | Units | Damaged | Ahead | Reordered
