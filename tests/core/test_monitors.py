@@ -94,13 +94,13 @@ def test_a_healthy_encoder_is_not_and_neither_are_small_random_nets() -> None:
 def test_a_fall_far_below_the_start_is_told_until_it_was_heeded() -> None:
     encoder = Fixed(32, "spread")
     watch = Monitor(encoder, rows(), CPU, 0)
-    start, _ = watch.look({"usage_codes": 0.6, "loss_x": 0.0})
+    start, _ = watch.look({"usage_prototypes": 0.6, "loss_x": 0.0})
     encoder.kind = "rank one"
-    _, alarms = watch.look({"usage_codes": 0.05, "loss_x": 0.0})
-    assert [alarm.name for alarm in alarms] == ["rank", "usage_codes"]
+    _, alarms = watch.look({"usage_prototypes": 0.05, "loss_x": 0.0})
+    assert [alarm.name for alarm in alarms] == ["rank", "usage_prototypes"]
     assert f"best was {start['rank']:.3g}" in alarms[0].what and "prototypes" in alarms[1].cure
     watch.told.append("rank")
-    assert [alarm.name for alarm in watch.look({"usage_codes": 0.05})[1]] == ["usage_codes"]
+    assert [alarm.name for alarm in watch.look({"usage_prototypes": 0.05})[1]] == ["usage_prototypes"]
 
 
 def test_targets_and_predictions_of_one_value_are_told() -> None:
