@@ -23,6 +23,7 @@ from core.methods import Classifier
 from core.probes import embed, linear_model
 from core.tokens import Batch, Tokens
 from core.training import TrainConfig
+from speech.audio import Wave
 from speech.data import Recordings, read
 from speech.encoders import build_encoder
 from speech.features import log_mel, samples_at
@@ -35,6 +36,11 @@ from speech.tasks import Units, read_as_it_is
 
 Note = Callable[[str], None]
 LABELLED_BATCH = 64  # recordings in a step of supervised training
+
+
+def heard_as(settings: Recipe) -> Callable[[Wave], NDArray[np.float32]]:
+    """A function from a wave to what the recipe's batches are made of: log-mel (T, bands), or samples (S,) at its rate."""
+    return samples_at(settings.mel.rate) if settings.encoder.kind == "wave" else log_mel(settings.mel)
 
 
 class Fronted(Encoder):
@@ -93,8 +99,7 @@ class AudioEncoder(PretrainedEncoder):
         if isinstance(data, Recordings):
             return data
         with one_thread():
-            keep = samples_at(settings.mel.rate) if settings.encoder.kind == "wave" else log_mel(settings.mel)
-            return read(data, settings.read, keep=keep)
+            return read(data, settings.read, keep=heard_as(settings))
 
     def fit(
         self, X: str | Path | Recordings, y: object = None, *, out: str | Path | None = None, fold: int | None = None,
@@ -138,11 +143,11 @@ class AudioEncoder(PretrainedEncoder):
             ragged,
             size or s.batch_size,
             s.train.seed,
-            self._longest(),
+            self.longest(),
             bucket=not s.stretched,
         )
 
-    def _longest(self) -> int:
+    def longest(self) -> int:
         """Frames, or samples, that a recording is cut to."""
         s = getattr(self, "recipe_", None) or self.settings()
         return s.max_frames * (round(s.mel.hop * s.mel.rate) if s.encoder.kind == "wave" else 1)
@@ -170,7 +175,7 @@ class AudioEncoder(PretrainedEncoder):
         recordings = self.read(X)
         fronted = Fronted(self.encoder_, self.recipe_)
         if len(recordings) == 1:  # batches hold two or more
-            only = self._ragged(recordings).padded(np.array([0]), self._longest())
+            only = self._ragged(recordings).padded(np.array([0]), self.longest())
             return embed(fronted, iter([only]), self.device)
         return embed(fronted, self.batches(recordings, 256).ordered(), self.device)
 

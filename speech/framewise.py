@@ -45,13 +45,13 @@ def write_frames(encoder: AudioEncoder, recordings: Recordings, names: list[str]
 
     if out.suffix != ".parquet":
         raise UserError("frames are written as parquet", where=out, mend="end the name in .parquet")
-    rows, width, most = 0, 0, encoder.recipe_.max_frames
+    rows, width, most = 0, 0, encoder.longest()
     with whole(out, "the features") as temporary:
         writer = None
-        for name, mel, seconds, hidden in zip(
+        for name, signal, seconds, hidden in zip(
             names, recordings.signals, recordings.seconds, frames_of(encoder, recordings), strict=True
         ):
-            length = float(seconds) * min(len(mel), most) / len(mel)
+            length = float(seconds) * min(len(signal), most) / len(signal)
             edges = np.linspace(seconds - length, seconds, len(hidden) + 1)
             columns = {
                 "file": [name] * len(hidden), "frame": np.arange(len(hidden)), "start": edges[:-1].round(4),

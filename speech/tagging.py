@@ -17,8 +17,7 @@ from core.errors import UserError
 from core.quarantine import Quarantine
 from speech.audio import ReadConfig, Rejected, Wave, blocks_of, opened
 from speech.data import Recordings
-from speech.estimators import AudioClassifier
-from speech.features import log_mel
+from speech.estimators import AudioClassifier, heard_as
 from speech.sources import contained, layout
 
 LONGEST = 24 * 3600.0  # seconds of one file
@@ -100,7 +99,7 @@ def _heard(
     classifier: AudioClassifier, path: Path, config: TagConfig, reading: ReadConfig
 ) -> Iterator[tuple[float, float, str, float]]:
     """(start, end, label, probability) of each window of a file; "" and 0 where it is silent."""
-    keep, margin = log_mel(classifier.recipe_.mel), (config.window - config.hop) / 2
+    keep, margin = heard_as(classifier.recipe_), (config.window - config.hop) / 2
     with opened(path, reading) as file:
         rate, total = int(file.samplerate), file.frames / file.samplerate
         if total < reading.min_seconds:
@@ -112,8 +111,8 @@ def _heard(
             ]
             label, probability = [""] * len(batch), [0.0] * len(batch)
             if loud:
-                mels = [keep(Wave(batch[i][1], rate, "")) for i in loud]
-                share = classifier.predict_proba(_unnamed(mels))
+                signals = [keep(Wave(batch[i][1], rate, "")) for i in loud]
+                share = classifier.predict_proba(_unnamed(signals))
                 for i, row in zip(loud, share, strict=True):
                     if row.max() >= config.least:
                         label[i], probability[i] = str(classifier.classes_[row.argmax()]), float(row.max())
@@ -146,7 +145,7 @@ def _batched(windows: Iterator[tuple[int, NDArray]], size: int) -> Iterator[list
         yield batch
 
 
-def _unnamed(mels: list[NDArray]) -> Recordings:
-    """Log-mels as recordings of which nothing is known."""
-    nothing = np.full(len(mels), "", dtype=object)
-    return Recordings(nothing, mels, np.zeros(len(mels)), nothing, nothing, nothing, nothing)
+def _unnamed(signals: list[NDArray]) -> Recordings:
+    """Signals as recordings of which nothing is known."""
+    nothing = np.full(len(signals), "", dtype=object)
+    return Recordings(nothing, signals, np.zeros(len(signals)), nothing, nothing, nothing, nothing)

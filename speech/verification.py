@@ -17,6 +17,7 @@ from speech.baselines import floor_features
 from speech.data import Recordings
 from speech.estimators import AudioEncoder
 from speech.evaluation import PRETRAINED, RANDOM_FLOOR
+from speech.features import as_mel
 from speech.protocol import split
 
 MOST_RECORDINGS = 4000  # all pairs of so many are 8 million
@@ -82,7 +83,7 @@ def verify(encoder: AudioEncoder, recordings: Recordings, most: int = 5000, seed
         PRETRAINED: encoder.transform(chosen),
         RANDOM_FLOOR.split(" +")[0]: encoder.untrained(seed).transform(chosen),
     }
-    arms |= floor_features(chosen.signals)
+    arms |= floor_features(as_mel(chosen.signals, encoder.recipe_.mel))
     groups = speaker[left]
     score: dict[str, NDArray[np.float64]] = {}
     for name, features in arms.items():

@@ -1,6 +1,7 @@
 """A run at work: tags of long files, recordings that sound alike, speakers told apart, features frame by frame."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,10 @@ from core.quarantine import Quarantine
 from speech.alike import similar
 from speech.cli import main
 from speech.data import read
-from speech.estimators import AudioClassifier
+from speech.estimators import AudioClassifier, AudioEncoder
 from speech.framewise import frames_of, write_frames
 from speech.prepare import prepare
+from speech.presets import recipe
 from speech.tagging import TagConfig, tag
 from speech.verification import verify
 from tests.speech.sounds import RATE, encoded, tone
@@ -183,3 +185,20 @@ def test_the_own_folds_of_a_set_are_held_out(tmp_path):
     assert set(got.fold[held.test]) == {"4"} and "4" not in set(got.fold[held.train]) and "own folds" in held.words
     prepare(tmp_path, tmp_path / "out")
     assert read(tmp_path / "out").fold.tolist() == got.fold.tolist()
+
+
+def test_an_encoder_of_waveforms_does_the_same_jobs(pitched, spoken, tmp_path):
+    shape = replace(recipe("wav2vec2").encoder, dim=16, depth=1, heads=2)
+    settings = replace(recipe("wav2vec2"), encoder=shape, batch_size=8)
+    encoder = AudioEncoder(settings, steps=2, seed=0)
+    words = encoder.read(spoken)
+    encoder.fit(words.select(words.split == "train"), note=lambda line: None)
+    found = verify(encoder, words, most=50)
+    assert set(found.eer) >= {"pretrained", "log-mel mean and deviation"}
+    few = words.select(np.arange(3))
+    rows, _ = write_frames(encoder, few, ["a", "b", "c"], tmp_path / "f.parquet")
+    table = pd.read_parquet(tmp_path / "f.parquet")
+    assert len(table) == rows and np.allclose(table.groupby("file")["end"].max(), few.seconds, atol=1e-3)
+    classifier = AudioClassifier(encoder).fit(encoder.read(pitched))
+    tags = tag(classifier, long_file(tmp_path / "x.wav", [("low", 2), ("high", 2)]), TagConfig(0.5, 0.25), Quarantine())
+    assert tags["end"].iloc[-1] == 4.0 and set(tags["label"]) <= {"low", "high"}
