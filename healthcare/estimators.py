@@ -145,16 +145,19 @@ class ImageEncoder(PretrainedEncoder):
         if isinstance(X, Volumes):
             self._check_fitted()
             cubes = (np.stack(list(X.grid(row, self.recipe_.reading.size)))[:, None] for row in range(len(X)))
-            return np.stack([self.each_view(cube, views).mean((0, 1)) for cube in cubes])
+            return np.stack([self._each_view(cube, views).mean((0, 1)) for cube in cubes])
         each = self.each_view(X, views)
         return each.mean(0) if each.size else each.sum(0)
 
     def each_view(self, X: Images | NDArray, views: int = 0) -> NDArray[np.float32]:
         """Features (V, N, D) of the image, of the recipe's crops of it, and of `views` drawn ones; see `transform`."""
         self._check_fitted()
+        return self._each_view(pixels_of(X, self.recipe_.reading.size), views)
+
+    def _each_view(self, pixels: NDArray[np.float32], views: int) -> NDArray[np.float32]:
+        """As `each_view`, of pixels (N, C, H, W), or of volumes (N, C, D, H, W)."""
         if views < 0:
             raise UserError(f"{views} views", where="views", mend="give 0 or more")
-        pixels = pixels_of(X, self.recipe_.reading.size)
         if pixels.shape[1] != self.channels_:
             raise UserError(
                 f"images of {pixels.shape[1]} channels, the encoder was trained on {self.channels_}", where="images",

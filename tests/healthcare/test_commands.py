@@ -152,4 +152,4 @@ def test_an_interrupted_bench_goes_on_with_the_parts_it_has(
     results = json.loads((tmp_path / "bench" / "results.json").read_text())
     assert {r["role"] for r in results} == {"published"} and all(0.9 < r["value"] < 1 for r in results)
     capsys.readouterr()
-    assert run(*options) == 0 and "from before" in capsys.readouterr().out
+    assert run(*options) == 0 and "from before" in capsys.readouterr().err
