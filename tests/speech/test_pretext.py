@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.fft import dct
 
 from core.errors import UserError
 from speech import augment
@@ -129,13 +130,16 @@ def test_the_vocal_tract_moves_a_peak_by_its_factor():
         assert abs(peak - 1000 / factor) < 70
 
 
-def test_codes_are_the_nearest_codebook_vectors():
+@pytest.mark.parametrize("cepstra", [0, 7])
+def test_codes_are_the_nearest_codebook_vectors(cepstra):
     """An independent reading of BEST-RQ: argmin of the distance between unit vectors, frame by frame."""
-    config = QuantiserConfig(codes=32, width=8)
+    config = QuantiserConfig(codes=32, width=8, cepstra=cepstra)
     quantiser = QuantisedFrames(config, 4, MEL.bands, "utterance")
     data = batch((20,))
     got = quantiser.codes(data)[0]
     mel = data["mel"][0].numpy()
+    if cepstra:
+        mel = dct(mel, axis=1, norm="ortho")[:, :cepstra]
     mel = (mel - mel.mean(0)) / np.sqrt(mel.var(0) + 1e-4)
     for token in range(5):
         v = mel[4 * token : 4 * token + 4].reshape(-1) @ quantiser.projection.numpy()
