@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """Of several test processes each has one thread. Not by OMP_NUM_THREADS=1, under which torch 2.14's convolutions give gradients of
-    weights in bfloat16 that are no numbers."""
+    """Of several test processes each has one thread."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         import torch
 
