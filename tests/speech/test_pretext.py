@@ -147,6 +147,27 @@ def test_codes_are_the_nearest_codebook_vectors(cepstra):
         assert int(got[token]) == int(distance.argmin())
 
 
+def test_another_voice_keeps_the_pace_and_the_padding():
+    """With no change of voice every frame stays where it was; with one, frames change and padding does not."""
+    data = batch((80, 40, 2))
+    still = LogMelViews(STILL, MEL, "utterance").other_voice(data, generator())
+    torch.testing.assert_close(still, data["mel"].masked_fill(data["pad"][..., None], 0.0), atol=1e-3, rtol=1e-3)
+    other = LogMelViews(ViewConfig(), MEL, "utterance").other_voice(data, generator())
+    assert (other[data["pad"]] == 0).all() and (other - still)[~data["pad"]].abs().mean() > 0.3
+
+
+def test_bestrq_quantises_the_voice_that_is_read():
+    data, config = batch((80, 40, 60)), QuantiserConfig()
+    views = LogMelViews(ViewConfig(), MEL, "utterance")
+    made = QuantisedFrames(config, 4, MEL.bands, "utterance", views)(data, generator())
+    changed = {**data, "mel": views.other_voice(data, generator())}
+    plain = QuantisedFrames(config, 4, MEL.bands, "utterance")
+    assert torch.equal(made.target["code"], plain.codes(changed)) and not torch.equal(
+        made.target["code"], plain.codes(data)
+    )
+    torch.testing.assert_close(made.batch["mel"], plain(changed, generator()).batch["mel"])
+
+
 def test_bestrq_masks_the_ratio_in_spans_and_targets_have_many_codes():
     config = QuantiserConfig(codes=64, mask_ratio=0.5, span=3)
     quantiser = QuantisedFrames(config, 4, MEL.bands, "utterance")
