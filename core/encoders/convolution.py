@@ -31,13 +31,10 @@ class Conv2d(nn.Conv2d):
             return Convolution.apply(x, self.weight, step)
         if x.device.type == "cpu" and x.shape[3] == 1 and step > 1 and not torch.compiler.is_exporting():
             # torch 2.14's gradient of the weights in bfloat16 reads memory that nothing wrote: wrong, and often not a number
+            kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
             with torch.autocast("cpu", enabled=False):
-                return F.conv2d(x.float(), self.weight.float(), None, self.stride, self.padding).to(self._kind(x))
+                return F.conv2d(x.float(), self.weight.float(), None, self.stride, self.padding).to(kind)
         return super().forward(x)
-
-    def _kind(self, x: Tensor) -> torch.dtype:
-        """What the convolution would give by itself."""
-        return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
 def quicken(net: nn.Module) -> None:
