@@ -29,8 +29,7 @@ class EncoderConfig:
         width: channels of the first of the convnet's three stages.
         features: of each of the convnet's `segments` stretches of time.
         segments: the embedding is (segments · features,): order in time is kept.
-        dim, depth, heads, stride: of the Transformer; `stride` frames make a token; causal: no token's state sees later ones;
-            mixed: the embedding is of all blocks' states, not of the last one's alone.
+        dim, depth, heads, stride: of the Transformer; `stride` frames make a token; causal: no token's state sees later ones.
         channels, convolutions: of the waveform's stem: (kernel, stride) of each layer; 160 samples a token, 20 ms at 8 kHz.
     """
 
@@ -43,7 +42,6 @@ class EncoderConfig:
     heads: int = 4
     stride: int = 4
     causal: bool = False
-    mixed: bool = False
     channels: int = 64
     convolutions: tuple[tuple[int, int], ...] = ((10, 5), (8, 4), (4, 2), (4, 2), (2, 2))
 
@@ -123,7 +121,5 @@ def build_encoder(config: EncoderConfig, bands: int) -> Encoder:
     )
     if config.kind == "wave":
         stem = WaveformStem(config.dim, config.channels, config.convolutions)
-        return TokenEncoder(stem, Transformer(trunk), pool="mean_max", mixed=config.mixed)
-    return TokenEncoder(
-        FrameStem(bands, config.dim, config.stride), Transformer(trunk), pool="mean_max", mixed=config.mixed
-    )
+        return TokenEncoder(stem, Transformer(trunk), pool="mean_max")
+    return TokenEncoder(FrameStem(bands, config.dim, config.stride), Transformer(trunk), pool="mean_max")

@@ -92,14 +92,6 @@ def as_mel(signals: list[NDArray], config: MelConfig) -> list[NDArray[np.float32
     return [mel(Wave(samples, config.rate, "")) for samples in signals]
 
 
-def cepstra(mel: Tensor, count: int) -> Tensor:
-    """The first `count` cosine coefficients (..., count) of each frame of log-mel (..., F): MFCC, with the frame's level first."""
-    from torchaudio.functional import create_dct
-
-    bands = mel.shape[-1]
-    return mel @ create_dct(min(count, bands), bands, "ortho").to(mel)
-
-
 def normalise(mel: Tensor, pad: Tensor | None, norm: Norm) -> Tensor:
     """Zero mean, unit variance of log-mel (B, T, F): over the utterance, each band apart, or not at all; padding becomes 0."""
     if norm == "none":

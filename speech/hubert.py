@@ -24,7 +24,6 @@ from core.methods import HubertConfig
 from core.tokens import to_device
 from core.train_config import TrainConfig
 from core.units import aligned, clustered
-from speech.features import cepstra
 from speech.tasks import Units, read_as_it_is
 
 if TYPE_CHECKING:
@@ -37,10 +36,10 @@ Note = Callable[[str], None]
 
 def mfcc(mel: NDArray) -> NDArray[np.float32]:
     """Log-mel (T, F) to (T, 39): 13 cosine coefficients and their first and second differences, each with mean 0 over the recording."""
-    from torchaudio.functional import compute_deltas
+    from torchaudio.functional import compute_deltas, create_dct
 
     with torch.no_grad():
-        still = cepstra(torch.from_numpy(mel), COEFFICIENTS)
+        still = torch.from_numpy(mel) @ create_dct(min(COEFFICIENTS, mel.shape[1]), mel.shape[1], "ortho")
         still = (still - still.mean(0)).T  # a recording's mean is its room and its voice
         moving = compute_deltas(still)
         return torch.cat([still, moving, compute_deltas(moving)]).T.numpy()

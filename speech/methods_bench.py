@@ -23,7 +23,6 @@ from speech.protocol import speaker_folds, split
 
 DATA = "fsdd"
 STEPS = 400  # about a minute of one core, each method and seed; steps, so that a busy machine changes nothing
-TOKEN_STEPS = 1000  # the same for two blocks on frames, whose steps are cheaper
 
 
 def run(
@@ -37,7 +36,7 @@ def run(
     """Every method and seed, one part of the record each.
 
     Args:
-        minutes: of training, in the place of `steps_of`.
+        minutes: of training, in the place of `STEPS`.
         methods: all of them where none is named.
 
     Raises:
@@ -46,17 +45,11 @@ def run(
     for seed in range(seeds):
         for name in methods or [name for name in RECIPES if name != "simclr-strong"]:
             settings = recipe(name)
-            budget = {"minutes": minutes, "steps": None} if minutes else {"minutes": None, "steps": steps_of(settings)}
+            budget = {"minutes": minutes, "steps": None} if minutes else {"minutes": None, "steps": STEPS}
             settings = replace(settings, train=replace(settings.train, **budget))
             record = Bench(out, {"recipe": to_dict(settings)}, say)
             record.run(f"methods-{name}-{DATA}", seed, partial(proof, settings, recordings, seed))
     say(f"results: {Bench(out, {}, say).write()}")
-
-
-def steps_of(settings: Recipe) -> int:
-    """Steps that take about a minute of one core."""
-    small = settings.encoder.kind == "transformer" and settings.encoder.depth <= 2
-    return TOKEN_STEPS if small else STEPS
 
 
 def proof(settings: Recipe, recordings: Recordings, seed: int) -> list[Row]:

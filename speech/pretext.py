@@ -13,7 +13,7 @@ from core.masking import span_mask
 from core.pretext import Masked, Pseudo, Views
 from core.tokens import Batch
 from speech import augment
-from speech.features import MelConfig, Norm, cepstra, normalise
+from speech.features import MelConfig, Norm, normalise
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,15 @@ class LogMelViews:
         return augment.stripes(x, c.hide_bands, 2, generator)
 
     def other_voice(self, batch: Batch, generator: Generator) -> Tensor:
-        """The recordings, frame by frame as they are, in another voice and room: raw log-mel (B, T, F), padding at 0."""
+        """The recordings, frame by frame as they are, in another voice, room and noise: raw log-mel (B, T, F), padding at 0."""
         c, mel, pad = self.config, batch["mel"], batch.get("pad")
         count, frames = mel.shape[:2]
         real = augment.lengths(mel, pad)
         tract = augment.uniform(generator, count, -c.tract, c.tract).exp()
         shift = augment.uniform(generator, count, -c.shift, c.shift)
-        still, end = torch.zeros(count, 2, device=mel.device), (frames - 1) / (real - 1).clamp(min=1)
-        x = augment.resample(mel, real, still[:, 0], end, still, tract, shift, frames, self.hertz)
+        none = torch.zeros(count, device=mel.device)
+        bend = torch.zeros(count, 2, device=mel.device)
+        x = augment.resample(mel, real, none, frames / real, bend, tract, shift, frames, self.hertz)
         x = self._coloured(x, generator)
         return x if pad is None else x.masked_fill(pad[..., None], 0.0)
 
@@ -150,24 +151,18 @@ class Labelled:
 
 @dataclass(frozen=True)
 class QuantiserConfig:
-    """BEST-RQ's targets and mask: `codes` of `width` dimensions, `mask_ratio` of tokens hidden in spans of `span` tokens.
-
-    `cepstra`: how many cosine coefficients of each frame the quantiser reads; 0 for the bands themselves.
-    """
+    """BEST-RQ's targets and mask: `codes` of `width` dimensions, `mask_ratio` of tokens hidden in spans of `span` tokens."""
 
     codes: int = 256
     width: int = 16
-    cepstra: int = 13
     mask_ratio: float = 0.5
     span: int = 3
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.codes < 2 or self.width < 1 or self.cepstra < 0 or not 0 < self.mask_ratio < 1 or self.span < 1:
+        if self.codes < 2 or self.width < 1 or not 0 < self.mask_ratio < 1 or self.span < 1:
             raise UserError(
-                "not a usable quantiser",
-                where=self,
-                mend="codes ≥ 2, width ≥ 1, cepstra ≥ 0, mask_ratio in (0, 1), span ≥ 1",
+                "not a usable quantiser", where=self, mend="codes ≥ 2, width ≥ 1, mask_ratio in (0, 1), span ≥ 1"
             )
 
 
@@ -179,19 +174,14 @@ class QuantisedFrames:
     Args:
         stride: frames a token, as in the encoder's stem.
         bands: of the log-mel.
-        norm: how the input is normalised; the quantiser sees each coefficient normalised over the utterance, without which most
-            frames fall on few codes. Codes of the bands themselves tell pitch rather than vowels: with cepstra, one of FSDD's
-            training speakers, held out, was heard far better by neighbours.
-        views: whose voices and rooms each recording is given before it is quantised and read; None for its own, which a small
-            set's voices are soon known by.
+        norm: how the input is normalised; the quantiser sees each band normalised over the utterance, without which most
+            frames fall on few codes.
     """
 
-    def __init__(
-        self, config: QuantiserConfig, stride: int, bands: int, norm: Norm, views: LogMelViews | None = None
-    ) -> None:
+    def __init__(self, config: QuantiserConfig, stride: int, bands: int, norm: Norm) -> None:
         generator = torch.Generator().manual_seed(config.seed)
-        self.config, self.stride, self.norm, self.views = config, stride, norm, views
-        size = stride * (min(config.cepstra, bands) or bands)
+        self.config, self.stride, self.norm = config, stride, norm
+        size = stride * bands
         bound = (6 / (size + config.width)) ** 0.5  # Xavier, as in the paper
         self.projection = (torch.rand(size, config.width, generator=generator) * 2 - 1) * bound
         self.codebook = F.normalize(torch.randn(config.codes, config.width, generator=generator), dim=1)
@@ -199,17 +189,14 @@ class QuantisedFrames:
     def codes(self, batch: Batch) -> Tensor:
         """Code of each token (B, T'), of log-mel (B, T, F); tokens of padding get -100."""
         mel, pad = batch["mel"], batch.get("pad")
-        read = cepstra(mel, self.config.cepstra) if self.config.cepstra else mel
+        band = normalise(mel, pad, "band")
         count = -(-mel.shape[1] // self.stride)
-        stacked = F.pad(normalise(read, pad, "band"), (0, 0, 0, count * self.stride - mel.shape[1]))
-        stacked = stacked.reshape(len(mel), count, -1)
+        stacked = F.pad(band, (0, 0, 0, count * self.stride - mel.shape[1])).reshape(len(mel), count, -1)
         projected = F.normalize(stacked @ self.projection.to(mel.device), dim=-1)
         code = (projected @ self.codebook.to(mel.device).T).argmax(-1)  # nearest on the unit sphere
         return code if pad is None else code.masked_fill(pad[:, :: self.stride], -100)
 
     def __call__(self, batch: Batch, generator: Generator) -> Masked:
-        if self.views is not None:
-            batch = {**batch, "mel": self.views.other_voice(batch, generator)}
         mel, pad = batch["mel"], batch.get("pad")
         code = self.codes(batch)
         token_pad = torch.zeros_like(code, dtype=torch.bool) if pad is None else pad[:, :: self.stride]

@@ -78,17 +78,12 @@ class MixedCrops:
 
 @dataclass(frozen=True)
 class Codes:
-    """The random-projection codes of hidden frames (BEST-RQ, Chiu et al. 2022); see speech.pretext.QuantiserConfig.
-
-    `voices`: each recording is first given another voice and room, by the recipe's views; its pace stays.
-    """
+    """The random-projection codes of hidden frames (BEST-RQ, Chiu et al. 2022); see speech.pretext.QuantiserConfig."""
 
     kind: Literal["codes"] = "codes"
-    voices: bool = False
 
     def bound(self, settings: Recipe) -> Pretext:
-        views = LogMelViews(settings.views, settings.mel, settings.norm) if self.voices else None
-        return QuantisedFrames(settings.quantiser, settings.encoder.stride, settings.mel.bands, settings.norm, views)
+        return QuantisedFrames(settings.quantiser, settings.encoder.stride, settings.mel.bands, settings.norm)
 
 
 @dataclass(frozen=True)

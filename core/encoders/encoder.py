@@ -107,28 +107,20 @@ class TokenEncoder(Encoder):
         stem: `stem(batch, mask=None) -> Tokens`; knows what the batch holds.
         trunk: `trunk(Tokens) -> Tokens`; knows nothing of it.
         pool: how hidden states become one vector.
-        mixed: the vector is of the mean of the stem's and all blocks' states, each token's at mean 0 and variance 1 first: the last
-            blocks of masked prediction know best what is hidden, earlier ones what is there.
     """
 
-    def __init__(self, stem: Stem, trunk: Trunk, pool: Pool = "mean", mixed: bool = False) -> None:
+    def __init__(self, stem: Stem, trunk: Trunk, pool: Pool = "mean") -> None:
         super().__init__()
         self.stem: Stem = stem
         self.trunk: Trunk = trunk
         self.pool: Pool = pool
-        self.mixed = mixed
         self.dim = trunk.dim * (2 if pool == "mean_max" else 1)
 
     def forward(self, batch: Batch) -> Tokens:
         return self.trunk(self.stem(batch))
 
     def embed(self, batch: Batch) -> Tensor:
-        if not self.mixed:
-            return pool_tokens(self(batch), self.pool)
-        tokens = self.stem(batch)
-        states = [tokens.x, *self.trunk.layers(tokens)]
-        x = torch.stack([nn.functional.layer_norm(state.float(), state.shape[-1:]) for state in states]).mean(0)
-        return pool_tokens(tokens.with_x(x), self.pool)
+        return pool_tokens(self(batch), self.pool)
 
     def layers(self, batch: Batch) -> list[Tensor]:
         return self.trunk.layers(self.stem(batch))

@@ -407,21 +407,3 @@ def test_a_net_of_volumes_and_its_decoder_serve_cubes_of_any_side(generator: tor
         assert [len(layer.shape) for layer in net.layers({"image": volume})] == [5] * 4
     with pytest.raises(UserError, match="4 axes"):
         small_convnet(dims=4)
-
-
-def test_a_mixed_embedding_is_of_all_states_and_knows_no_padding() -> None:
-    torch.manual_seed(0)
-    stem, trunk = FrameStem(5, 8, 2), Transformer(TransformerConfig(dim=8, depth=2, heads=2, position="sinusoidal"))
-    encoder = TokenEncoder(stem, trunk, "mean", mixed=True).eval()
-    mel = torch.randn(2, 12, 5)
-    pad = torch.arange(12)[None] >= torch.tensor([12, 6])[:, None]
-    tokens = stem({"mel": mel, "pad": pad})
-    states = [tokens.x, *trunk.layers(tokens)]
-    expected = (
-        sum((x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt() for x in states)
-        / 3
-    )
-    got = encoder.embed({"mel": mel, "pad": pad})
-    torch.testing.assert_close(got[0], expected[0].mean(0), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(got[1], expected[1, :3].mean(0), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(encoder.embed({"mel": mel[1:, :6]})[0], got[1], atol=1e-5, rtol=1e-4)
