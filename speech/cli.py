@@ -354,9 +354,9 @@ class Bench:
     """The benchmark of speech: resumable by (test, seed); writes results.json.
 
     Attributes:
-        only: one test (smoke, fsdd-floors, fsdd-choice, fsdd, methods, or one method as methods-NAME); all but smoke by default.
-        minutes: pretraining of each fold, 1 where it is not given; a training from scratch with all labels reads as many
-            spectrograms. The methods train 400 steps where it is not given.
+        only: one test (smoke, fsdd-loso, arabic-digits, esc10, gain, ten-percent, speakers, methods, or one method as methods-NAME); all but
+            smoke by default.
+        minutes: each training of `methods`, 400 steps where it is not given; the other tests count steps.
         seeds: how many.
         out: folder of parts and results.
     """

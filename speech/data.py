@@ -6,7 +6,7 @@ path is its label; files beside it have none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -99,6 +99,14 @@ class Recordings:
             f"{len(self)} recordings, {self.seconds.sum() / 60:.1f} min, {len(labels)} labels, "
             f"{len(speakers)} speakers; {self.quarantine.summary()}"
         )
+
+
+def together(parts: Sequence[Recordings]) -> Recordings:
+    """Several sets as one, in their order; what was set aside of each stays with it."""
+    columns = {
+        n: np.concatenate([getattr(part, n) for part in parts]) for n in ("names", "seconds", "digest", *COLUMNS)
+    }
+    return Recordings(signals=[signal for part in parts for signal in part.signals], **columns)
 
 
 def wave_only(wave: Wave) -> NDArray:

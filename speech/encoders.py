@@ -29,6 +29,7 @@ class EncoderConfig:
         width: channels of the first of the convnet's three stages.
         features: of each of the convnet's `segments` stretches of time.
         segments: the embedding is (segments · features,): order in time is kept.
+        pool: over each stretch the mean, or the mean and the largest, which twice as many features hold: for sounds of which a moment tells.
         dim, depth, heads, stride: of the Transformer; `stride` frames make a token; causal: no token's state sees later ones.
         channels, convolutions: of the waveform's stem: (kernel, stride) of each layer; 160 samples a token, 20 ms at 8 kHz.
     """
@@ -37,6 +38,7 @@ class EncoderConfig:
     width: int = 32
     features: int = 256
     segments: int = 4
+    pool: Literal["mean", "mean_max"] = "mean"
     dim: int = 96
     depth: int = 4
     heads: int = 4
@@ -64,7 +66,7 @@ class SpectrogramNet(Encoder):
     Views are stretched to one length, so it takes no padding. Tokens are (B, T/8, features).
     """
 
-    def __init__(self, bands: int, width: int, features: int, segments: int) -> None:
+    def __init__(self, bands: int, width: int, features: int, segments: int, pool: str = "mean") -> None:
         super().__init__()
         widths = [1, width, 2 * width, 4 * width]
         self.stages = nn.ModuleList(
@@ -78,8 +80,8 @@ class SpectrogramNet(Encoder):
             nn.Conv1d(widths[-1] * rows, features, 1, bias=False), nn.BatchNorm1d(features), nn.ReLU(inplace=True)
         )
         self.stages.to(memory_format=torch.channels_last)
-        self.bands, self.segments = bands, segments
-        self.dim = features * segments
+        self.bands, self.segments, self.pool = bands, segments, pool
+        self.dim = features * segments * (2 if pool == "mean_max" else 1)
 
     def _stages(self, batch: Batch) -> list[Tensor]:
         mel = batch["mel"]
@@ -104,7 +106,11 @@ class SpectrogramNet(Encoder):
         return Tokens(self.fold(x.transpose(2, 3).flatten(1, 2).contiguous()).transpose(1, 2))
 
     def embed(self, batch: Batch) -> Tensor:
-        return F.adaptive_avg_pool1d(self(batch).x.transpose(1, 2), self.segments).flatten(1)
+        x = self(batch).x.transpose(1, 2)  # (B, features, T')
+        mean = F.adaptive_avg_pool1d(x, self.segments).flatten(1)
+        if self.pool == "mean":
+            return mean
+        return torch.cat([mean, F.adaptive_max_pool1d(x, self.segments).flatten(1)], 1)
 
     def layers(self, batch: Batch) -> list[Tensor]:
         return self._stages(batch)
@@ -113,7 +119,7 @@ class SpectrogramNet(Encoder):
 def build_encoder(config: EncoderConfig, bands: int) -> Encoder:
     """An untrained encoder of log-mel with `bands` bands."""
     if config.kind == "convnet":
-        return SpectrogramNet(bands, config.width, config.features, config.segments)
+        return SpectrogramNet(bands, config.width, config.features, config.segments, config.pool)
     if config.kind == "meanpool":
         return small_convnet(1, config.width, key="mel", norm="channel")
     trunk = TransformerConfig(

@@ -22,6 +22,7 @@ class ViewConfig:
 
     Attributes:
         frames: every view is stretched to this many, so that pace is no feature.
+        part: share of the recording that a view is of; a whole one is stretched to `frames / part` when it is embedded.
         crop: largest share of the length cut at either end (half as much may be added as silence).
         bend: how unevenly time may run.
         tract: log of the largest factor on frequencies, so 0.2 is 0.82 to 1.22.
@@ -34,6 +35,7 @@ class ViewConfig:
     """
 
     frames: int = 32
+    part: float = 1.0
     crop: float = 0.15
     bend: float = 0.1
     tract: float = 0.2
@@ -55,10 +57,17 @@ class ViewConfig:
                 where=self,
                 mend="frames ≥ 8, crop below 0.5, bend at most 0.15, tract at most 0.7",
             )
+        if not 0.05 <= self.part <= 1:
+            raise UserError(f"views of {self.part:g} of a recording", where=self, mend="part is in [0.05, 1]")
         if min(self.shift, self.blur, self.tilt, self.room, self.swell, self.mix, self.noise, self.grain) < 0:
             raise UserError("views out of range", where=self, mend="no strength below 0")
         if not (0 <= self.hide_time < 1 and 0 <= self.hide_bands < 1):
             raise UserError("views out of range", where=self, mend="hidden shares are in [0, 1)")
+
+    @property
+    def whole(self) -> int:
+        """Frames of a whole recording, at the pace of the views."""
+        return round(self.frames / self.part)
 
 
 class LogMelViews:
@@ -82,6 +91,9 @@ class LogMelViews:
         if local:
             start = augment.uniform(generator, count, 0.0, 0.5)
             end = start + 0.5
+        if c.part < 1:
+            place = augment.uniform(generator, count, 0.0, 1 - c.part)
+            start, end = place + c.part * start, place + c.part * end
         bend = (torch.rand(count, 2, generator=generator, device=device) * 2 - 1) * c.bend
         bend[:, 1] /= 2  # the whole wave changes the pace twice as fast
         tract = augment.uniform(generator, count, -c.tract, c.tract).exp()

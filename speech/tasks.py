@@ -30,7 +30,7 @@ def read_as_it_is(settings: Recipe, batch: Batch) -> Batch:
         return {key: batch[key] for key in ("wave", "pad") if key in batch}
     mel, pad = batch["mel"], batch.get("pad")
     if settings.stretched:
-        fitted = augment.fit_frames(mel, pad, settings.views.frames, (settings.mel.low, settings.mel.rate / 2))
+        fitted = augment.fit_frames(mel, pad, settings.views.whole, (settings.mel.low, settings.mel.rate / 2))
         return {"mel": normalise(fitted, None, settings.norm)}
     return {"mel": normalise(mel, pad, settings.norm)} | ({} if pad is None else {"pad": pad})
 

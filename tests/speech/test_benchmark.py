@@ -1,15 +1,17 @@
 """The benchmark on generated voices: choices are made inside, parts are kept, every row says what it is."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from speech import benchmark, probes
+from speech import benchmark, probes, sets_bench, speakers_bench
 from speech.benchmark import BenchConfig, bench
+from speech.data import together
 from speech.estimators import AudioEncoder
-
-QUICK = BenchConfig(minutes=0.0005, seeds=1, choice_minutes=0.0005, scratch_steps=5)
+from speech.evaluation import PRETRAINED, RANDOM, SCRATCH, TUNED
+from speech.sets_bench import Ground, Terms
 
 
 def silent(line):
@@ -26,23 +28,37 @@ def four(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recordings(four):
-    return AudioEncoder("simclr").read(four)
+    """The same as log-mel, without the split that they came with."""
+    found = AudioEncoder("simclr").read(four)
+    return replace(found, split=np.full(len(found), "", dtype=object))
+
+
+@pytest.fixture(scope="module")
+def others(recordings):
+    """The same voices with a split of their own: two train, one val, one test."""
+    speaker = np.unique(recordings.speaker.astype(str), return_inverse=True)[1]
+    return replace(recordings, split=np.array(["train", "train", "val", "test"], dtype=object)[speaker])
 
 
 @pytest.fixture
-def on_four(four, small, monkeypatch):
-    """The benchmark with our own voices, two small candidates and one probe cost."""
-    from dataclasses import replace
-
-    monkeypatch.setattr(benchmark, "DATA", str(four))
-    monkeypatch.setattr(benchmark, "candidates", lambda: {"first": small, "second": replace(small, batch_size=24)})
+def quick(small, monkeypatch):
+    """Two small candidates and one probe cost; a set of four folds and one with its own split, of a few steps each."""
+    made = {"first": small, "second": replace(small, batch_size=24), "voices": small, "simclr": small}
+    monkeypatch.setattr(sets_bench, "recipe", lambda name: made[name])
+    monkeypatch.setattr(benchmark, "recipe", lambda name: made[name])
     monkeypatch.setattr(probes, "COSTS", (1e-2,))
+    few = Terms("four", ("first", "second"), ("others",), steps=3, choice=2, tune=2, rates=(1e-3,), goal=0.9)
+    sets = {"folds": few, "own": replace(few, data="others", candidates=("first",), pool=())}
+    return BenchConfig(seeds=1, sets=sets, voices=3)
 
 
-def test_the_choice_of_a_fold_never_looks_at_its_own_speaker(recordings, on_four, tmp_path, monkeypatch):
-    from speech.protocol import speaker_folds
+@pytest.fixture
+def reads(recordings, others):
+    return lambda data, settings: recordings if data in ("four", benchmark.DATA) else others
 
-    folds, seen = speaker_folds(recordings), []
+
+def test_neither_the_choice_nor_the_encoder_of_a_fold_has_heard_its_speaker(quick, recordings, tmp_path, monkeypatch):
+    seen = []
     real = AudioEncoder.fit
 
     def watched(self, X, *args, **kwargs):
@@ -50,44 +66,124 @@ def test_the_choice_of_a_fold_never_looks_at_its_own_speaker(recordings, on_four
         return real(self, X, *args, **kwargs)
 
     monkeypatch.setattr(AudioEncoder, "fit", watched)
-    choice = benchmark.choose(recordings, QUICK, tmp_path, silent)
-    speakers = {fold: set(recordings.speaker[folds == fold]) for fold in range(4)}
-    assert len(choice["chosen"]) == 4 and set(choice["chosen"]) <= {"first", "second"}
-    assert len(seen) == 8 and all(len(found) == 2 for found in seen), "four pairs for each candidate, two voices each"
-    for number, (a, b) in enumerate([(i, (i + 1) % 4) for i in range(4)] * 2):
-        assert not seen[number] & (speakers[a] | speakers[b])
+    ground = Ground(replace(quick.sets["folds"], pool=()), 0, tmp_path, silent, lambda data, settings: recordings)
+    assert len(ground.chosen) == 4 and set(ground.chosen) <= {"first", "second"}
+    own = [set(recordings.speaker[held.test]) for held in ground.holds]
+    assert len(seen) == 4, "two pairs for each candidate"
+    for number, (a, b) in enumerate([(0, 1), (2, 3)] * 2):
+        assert len(seen[number]) == 2 and not seen[number] & (own[a] | own[b])
+    ground.encoder(2)
+    assert seen[4] == set(recordings.speaker) - own[2]
 
 
-def test_all_tests_run_and_a_second_call_only_reads_what_was_kept(on_four, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "candidates", lambda: {"only": small})
+def test_the_choice_of_a_fold_asks_its_partners_recordings_alone(recordings):
+    found = sets_bench.holds(recordings)
+    for seen, asked in sets_bench.inner(recordings):
+        for fold, rows in asked.items():
+            assert not (rows & found[fold].test).any() and not (rows & seen).any() and rows.any()
+    assert {fold for _, asked in sets_bench.inner(recordings) for fold in asked} == {0, 1, 2, 3}
+
+
+def test_a_set_with_its_own_split_chooses_on_val_and_then_learns_from_it(others):
+    [held] = sets_bench.holds(others)
+    assert (held.test == (others.split == "test")).all() and (held.train == ~held.test).all()
+    [(seen, asked)] = sets_bench.inner(others)
+    assert (seen == (others.split == "train")).all() and (asked[0] == (others.split == "val")).all()
+
+
+def test_all_tests_run_and_a_second_call_only_reads_what_was_kept(quick, reads, tmp_path, monkeypatch):
     examined: list[tuple] = []
     monkeypatch.setattr(benchmark.methods_bench, "run", lambda *given: examined.append(given[4]))
-    assert bench(None, None, QUICK, tmp_path, silent) == 0 and examined == [[]]
+    monkeypatch.setattr(benchmark, "TESTS", ("folds", "own", "gain", "ten-percent", "speakers"))
+    assert bench(None, None, quick, tmp_path, silent, reads) == 0 and examined == [[]]
     first = json.loads((tmp_path / "results.json").read_text())
     monkeypatch.setattr(AudioEncoder, "fit", lambda *a, **k: pytest.fail("trained again"))
-    assert bench(None, None, QUICK, tmp_path, silent) == 0
+    assert bench(None, None, quick, tmp_path, silent, reads) == 0
     assert json.loads((tmp_path / "results.json").read_text()) == first
-    ours = [r for r in first if r["method"] == benchmark.OURS and r["metric"] == "accuracy"]
-    assert len(ours) == 1 and ours[0]["goal"] == 0.75 and ours[0]["low"] <= ours[0]["value"] <= ours[0]["high"]
-    assert {r["role"] for r in first} == {"ours", "floor"} and {r["test"] for r in first} == set(benchmark.TESTS)
-    assert "voice0" not in json.dumps(first)
+    assert {r["test"] for r in first} == set(benchmark.TESTS) and {r["role"] for r in first} == {"ours", "floor"}
+    assert "voice0" not in json.dumps(first) and all(r["value"] is not None for r in first)
+
+    def of(test, **kind):
+        return [r for r in first if r["test"] == test and all(r[k] == v for k, v in kind.items())]
+
+    [main] = of("folds", data="four", metric="accuracy", role="ours", goal=0.9)
+    assert main["low"] <= main["value"] <= main["high"] and "by fold" in main["note"]
+    assert [r["data"] for r in of("gain")] == ["four", "others"] and all(r["goal"] == 0 for r in of("gain"))
+    floors = of("folds", data="four", metric="accuracy", role="floor")
+    best = max(r["value"] for r in floors if r["method"] != "from scratch")
+    assert of("gain", data="four")[0]["value"] == pytest.approx(main["value"] - best)
+    [tuned] = of("ten-percent", data="four", metric="accuracy@10%", method="fine-tuned")
+    [scratch] = of("ten-percent", data="four", metric="accuracy@10%", role="floor")
+    [more] = of("ten-percent", data="four", metric="gain accuracy@10%", method="fine-tuned minus scratch")
+    assert more["value"] == pytest.approx(tuned["value"] - scratch["value"]) and more["goal"] == 0.08
+    assert "2 steps" in tuned["note"] and f"{2 + 3 * 2} steps" in scratch["note"], (
+        "3 steps of 2 views beside those of tuning"
+    )
+    [voice] = [r for r in of("speakers", metric="eer") if r["goal"] is not None]
+    assert voice["goal"] == min(r["value"] for r in of("speakers", metric="eer") if r["method"].startswith("log-mel"))
 
 
-def test_the_record_of_the_folds_gives_back_what_each_arm_said(recordings, small, on_four):
-    from speech.protocol import split
-
-    held = split(recordings, 2)
-    unseen = np.flatnonzero(held.test)
-    kept = benchmark._fold(recordings, QUICK, 0, 2, small, silent)
-    outcome = benchmark._outcome(json.loads(json.dumps(kept)), recordings, held)
-    assert (outcome.truth == recordings.label[unseen]).all() and len(set(outcome.speaker)) == 1
-    for by_fraction in outcome.said.values():
-        assert all(
-            said.shape[1] == len(unseen) and set(said.ravel()) <= set(recordings.label) for said in by_fraction.values()
-        )
+def test_a_fold_that_was_measured_is_not_measured_again(quick, reads, tmp_path, monkeypatch):
+    terms = replace(quick.sets["own"], pool=())
+    ground = Ground(terms, 0, tmp_path, silent, reads)
+    said = ground.said(TUNED, 0.1)
+    assert len(said) == len(ground.rows) and set(said) <= set(ground.truth)
+    monkeypatch.setattr(AudioEncoder, "fit", lambda *a, **k: pytest.fail("trained again"))
+    again = Ground(terms, 0, tmp_path, silent, reads)
+    assert (again.said(TUNED, 0.1) == said).all()
+    assert again.said(PRETRAINED).shape == again.said(RANDOM).shape == said.shape, "from the encoder that was kept"
 
 
-def test_smoke_fails_where_training_did_nothing(on_four, small):
+def test_the_rate_is_chosen_without_the_test_recordings(quick, reads, tmp_path, monkeypatch):
+    ground = Ground(replace(quick.sets["own"], rates=(1e-3, 1e-2)), 0, tmp_path, silent, reads)
+    asked, real = [], Ground._trained
+
+    def watched(self, arm, encoder, rows, steps, rate):
+        asked.append((rate, steps, set(rows)))
+        return real(self, arm, encoder, rows, steps, rate)
+
+    monkeypatch.setattr(Ground, "_trained", watched)
+    ground.said(SCRATCH)
+    train = set(np.flatnonzero(ground.holds[0].train))
+    assert [rate for rate, *_ in asked[:2]] == [1e-3, 1e-2] and asked[2][0] in (1e-3, 1e-2)
+    assert asked[2][2] == train and all(rows < train for _, _, rows in asked[:2])
+    assert asked[2][1] == 2 + 3 * 2 and asked[0][1] == asked[2][1] // 4
+
+
+def test_each_groups_own_mean_and_spread_are_taken_out():
+    features = np.random.default_rng(0).normal([[0.0], [5.0], [0.0], [5.0]] * 10, [[1.0], [3.0], [1.0], [3.0]] * 10)
+    features = np.hstack([features, 2 * features])
+    found = sets_bench.by_group(features, np.array(["a", "b"] * 20, dtype=object))
+    for start in (0, 1):
+        np.testing.assert_allclose(found[start::2].mean(0), 0, atol=1e-6)
+        np.testing.assert_allclose(found[start::2].std(0), 1, atol=5e-3)
+
+
+def test_layers_that_hold_the_voice_tell_it(recordings, small):
+    """A layer's statistics have a fixed width, and features that are the voice's number tell all pairs."""
+    encoder = AudioEncoder(small, steps=2, seed=0).fit(recordings, note=silent)
+    found = speakers_bench.layer_features(encoder, recordings)
+    assert list(found) == [
+        "layer 1, mean and deviation",
+        "layer 2, mean and deviation",
+        "layer 3, mean and deviation",
+        "embedding",
+    ]
+    assert all(len(f) == len(recordings) and np.isfinite(f).all() for f in found.values())
+    number = np.unique(recordings.speaker.astype(str), return_inverse=True)[1]
+    from core.verification import eer, trials
+
+    left, right, same = trials(number, 500, np.random.default_rng(0))
+    assert eer(same, speakers_bench.scores(np.eye(4)[number], left, right)) == 0
+
+
+def test_sets_side_by_side_keep_their_columns(recordings, others):
+    both = together([recordings, others])
+    assert len(both) == 160 and (both.split[80:] == others.split).all() and both.signals[80] is others.signals[0]
+
+
+def test_smoke_fails_where_training_did_nothing(four, small, monkeypatch):
+    monkeypatch.setattr(benchmark, "DATA", str(four))
     lines = []
     assert benchmark.smoke(lines.append, small, steps=1) == 1
     assert any("does not beat" in line or "near chance" in line for line in lines)

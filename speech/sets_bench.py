@@ -1,0 +1,352 @@
+"""Quality on three real sets: frozen and fine-tuned features beside their floors, on the recordings of whoever is held out.
+
+The training side alone chooses the pretext and the learning rates; budgets are steps, so that a busy machine changes nothing. What every
+arm said is kept beside the parts, so that a stopped bench goes on within a test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.bench import Row, row
+from core.device import one_thread
+from core.errors import UserError
+from core.files import whole
+from core.probes import label_folds, label_subset
+from core.statistics import Estimate
+from speech.baselines import floor_features
+from speech.data import Recordings, together
+from speech.estimators import AudioClassifier, AudioEncoder
+from speech.evaluation import PRETRAINED, RANDOM, SCRATCH, TUNED, equal_steps, floor_name, interval
+from speech.presets import SOUNDS, WORDS, Recipe, recipe
+from speech.probes import heard, probe_groups
+from speech.protocol import Split, speaker_folds, split
+
+BY_SPEAKER = "frozen, each speaker's own mean and spread taken out"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a set is measured.
+
+    Attributes:
+        candidates: recipes between which each fold's training side chooses.
+        pool: other sets whose recordings pretraining hears as well, unlabelled.
+        steps: of pretraining; choice: of one that only serves the choice; tune: of fine-tuning.
+        rates: of learning, between which the training side chooses for every supervised training.
+        goal, tuned_goal: of the frozen probe and of fine-tuning with all labels; few_goal: of fine-tuning minus scratch with a tenth.
+    """
+
+    data: str
+    candidates: tuple[str, ...]
+    pool: tuple[str, ...] = ()
+    steps: int = 600
+    choice: int = 250
+    tune: int = 300
+    rates: tuple[float, ...] = (5e-4, 2e-3, 6e-3)
+    goal: float | None = None
+    tuned_goal: float | None = None
+    few_goal: float = 0.08
+
+
+SETS = {
+    "fsdd-loso": Terms("fsdd", WORDS, ("arabic-digits",), goal=0.83, tuned_goal=0.90),
+    "arabic-digits": Terms("arabic-digits", WORDS, ("fsdd",), goal=0.88),
+    "esc10": Terms("esc10", SOUNDS, goal=0.82),
+}
+
+
+def holds(recordings: Recordings) -> list[Split]:
+    """Every test set with its training side: the set's own split where its speakers are apart, with what it calls val on the training side; else folds."""
+    first = split(recordings)
+    if first.fold is None:
+        return [replace(first, train=~first.test)]
+    return [split(recordings, fold) for fold in range(int(speaker_folds(recordings).max()) + 1)]
+
+
+def inner(recordings: Recordings) -> list[tuple[NDArray[np.bool_], dict[int, NDArray[np.bool_]]]]:
+    """Trainings that serve the choice: the rows that are seen, and for each fold the rows that are asked.
+
+    Folds go in pairs: what has seen neither is asked one to choose for the other, so that a fold's choice knows nothing of its own test.
+    """
+    found = holds(recordings)
+    if len(found) == 1:
+        part = recordings.split
+        if not (part == "val").any():
+            raise UserError("nothing to choose on", where="split", mend="name some rows val")
+        return [(part == "train", {0: part == "val"})]
+    if len(found) < 4:
+        raise UserError(f"{len(found)} folds are too few to choose inside", where="speaker", mend="give four or more")
+    pairs = [(a, (a + 1) % len(found)) for a in range(0, len(found), 2)]
+    return [(found[a].train & found[b].train, {a: found[b].test, b: found[a].test}) for a, b in pairs]
+
+
+@dataclass
+class Ground:
+    """One set, one seed: encoders and what their arms said, made once and kept in `out`.
+
+    Args:
+        read: gives a set's recordings by name, prepared for a recipe.
+    """
+
+    terms: Terms
+    seed: int
+    out: Path
+    say: Say
+    read: Callable[[str, Recipe], Recordings] = field(default=lambda data, settings: AudioEncoder(settings).read(data))
+
+    def recipe(self, name: str, steps: int) -> Recipe:
+        """A candidate of so many steps; half precision, which halves the time where the processor knows it."""
+        chosen = recipe(name)
+        return replace(chosen, train=replace(chosen.train, steps=steps, minutes=None, precision="bf16"))
+
+    @cached_property
+    def recordings(self) -> Recordings:
+        return self.read(self.terms.data, recipe(self.terms.candidates[0]))
+
+    @cached_property
+    def pool(self) -> list[Recordings]:
+        return [self.read(data, recipe(self.terms.candidates[0])) for data in self.terms.pool]
+
+    @cached_property
+    def holds(self) -> list[Split]:
+        return holds(self.recordings)
+
+    @cached_property
+    def truth(self) -> NDArray:
+        return self.recordings.label.astype(str)
+
+    @cached_property
+    def chosen(self) -> list[str]:
+        """Each fold's pretext: the best of its training side."""
+        return [max(by, key=lambda name: by[name]) for by in self.inner]
+
+    @cached_property
+    def inner(self) -> list[dict[str, float]]:
+        """Accuracy of every candidate inside each fold's training side; by one seed, since a choice is made once."""
+        names = self.terms.candidates
+        figures: list[dict[str, list[float]]] = [{name: [] for name in names} for _ in self.holds]
+        if len(names) == 1:
+            return [{names[0]: float("nan")} for _ in self.holds]
+        for name in names:
+            settings = self.recipe(name, self.terms.choice)
+            for number, (seen, asked) in enumerate(inner(self.recordings)):
+                work = partial(self._inner, settings, seen, asked)
+                made = self.kept(f"choice-{name}-{number}", repr(settings), work, seed=0)
+                self.say(f"{self.terms.data}, inside: {name} {made}")
+                for fold, value in made.items():
+                    figures[int(fold)][name].append(value)
+        return [{name: float(np.mean(values)) for name, values in by.items()} for by in figures]
+
+    def _inner(self, settings: Recipe, seen: NDArray, asked: dict[int, NDArray]) -> dict[str, float]:
+        encoder = self._pretrained(settings, seen, 0)
+        features, groups = encoder.transform(self.recordings), probe_groups(self.recordings)
+        return {
+            str(fold): float((heard(features, self.truth, seen, rows, groups) == self.truth[rows]).mean())
+            for fold, rows in asked.items()
+        }
+
+    def _pretrained(self, settings: Recipe, seen: NDArray, seed: int, out: Path | None = None) -> AudioEncoder:
+        data = together([self.recordings.select(seen), *self.pool])
+        with one_thread():
+            return AudioEncoder(settings, seed=seed).fit(data, out=out, note=lambda line: None)
+
+    def encoder(self, fold: int) -> AudioEncoder:
+        """The encoder that has not seen the fold, read back where it was made before."""
+        settings = self.recipe(self.chosen[fold], self.terms.steps)
+        key = hashlib.sha256(repr((settings, self.terms.pool)).encode()).hexdigest()[:10]
+        path = self.out / "runs" / f"{self.terms.data}-{self.seed}-{fold}-{key}"
+        if (path / "config.json").exists():
+            return AudioEncoder.load(path)
+        encoder = self._pretrained(settings, self.holds[fold].train, self.seed, path)
+        encoder.save(path)
+        return encoder
+
+    def said(self, arm: str, fraction: float = 1.0) -> NDArray:
+        """Labels that an arm gives the test recordings of every fold, in the order of `rows`."""
+        return np.concatenate([self._said(arm, fraction, fold) for fold in range(len(self.holds))])
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """Numbers of the test recordings of every fold, one fold after the other."""
+        return np.concatenate([np.flatnonzero(held.test) for held in self.holds])
+
+    def hits(self, arm: str, fraction: float = 1.0) -> NDArray[np.float64]:
+        return (self.said(arm, fraction) == self.truth[self.rows]).astype(float)
+
+    def interval(self, values: NDArray) -> Estimate:
+        """Mean of values, one a test recording: whole speakers are drawn where there are some."""
+        return interval(values, self.recordings.speaker[self.rows].astype(str))
+
+    def facts(self, arm: str, fraction: float) -> list[dict[str, Any]]:
+        """What is known beside the labels: steps, rate and seconds of each fold."""
+        return [self._arm(arm, fraction, fold)["facts"] for fold in range(len(self.holds))]
+
+    def _said(self, arm: str, fraction: float, fold: int) -> NDArray:
+        return np.unique(self.truth)[np.array(self._arm(arm, fraction, fold)["said"])]
+
+    def _arm(self, arm: str, fraction: float, fold: int) -> dict[str, Any]:
+        """What an arm said of a fold, as numbers of labels, and its facts."""
+        settings = repr((self.recipe(self.chosen[fold], self.terms.steps), self.terms))
+        work = partial(self._tell, arm, fraction, fold)
+        return self.kept(f"{arm}-{100 * fraction:g}-{fold}", settings, work)
+
+    def _tell(self, arm: str, fraction: float, fold: int) -> dict[str, Any]:
+        train, test = np.flatnonzero(self.holds[fold].train), np.flatnonzero(self.holds[fold].test)
+        if fraction < 1:
+            train = train[label_subset(self.truth[train], fraction, self.seed)]
+        facts: dict[str, Any] = {}
+        if arm in (TUNED, SCRATCH):
+            said, facts = self._supervised(arm, fold, train, test)
+        else:
+            said = heard(self._features(arm, fold), self.truth, train, test, probe_groups(self.recordings))
+        self.say(f"{self.terms.data}, seed {self.seed}, fold {fold}, {100 * fraction:g} % labels, {arm}: "
+                 f"{(said == self.truth[test]).mean():.3f} {facts or ''}")  # fmt: skip
+        return {"said": np.searchsorted(np.unique(self.truth), said).tolist(), "facts": facts}
+
+    def _features(self, arm: str, fold: int) -> NDArray:
+        if arm in self.floors:
+            return self.floors[arm]
+        encoder = self.encoder(fold)
+        if arm == RANDOM:
+            return encoder.untrained(self.seed).transform(self.recordings)
+        found = encoder.transform(self.recordings)
+        return by_group(found, self.recordings.speaker) if arm == BY_SPEAKER else found
+
+    @cached_property
+    def floors(self) -> dict[str, NDArray]:
+        return floor_features(self.recordings.signals)
+
+    def _supervised(self, arm: str, fold: int, train: NDArray, test: NDArray) -> tuple[NDArray, dict[str, Any]]:
+        """Fine-tuning, or training from scratch for as many spectrograms as pretraining and fine-tuning have read."""
+        encoder = self.encoder(fold)
+        steps = self.terms.tune + (equal_steps(encoder) if arm == SCRATCH else 0)
+        started = time.process_time()
+        rate = self._rate(arm, encoder, train, max(steps // 4, 1))
+        spent = time.process_time() - started
+        model = self._trained(arm, encoder, train, steps, rate)
+        seconds = time.process_time() - started - spent
+        said = model.predict(self.recordings.select(test))
+        return said, {"steps": steps, "rate": rate, "seconds": round(seconds, 1), "seconds of tuning": round(spent, 1)}
+
+    def _rate(self, arm: str, encoder: AudioEncoder, train: NDArray, steps: int) -> float:
+        """The learning rate with which a quarter of the training best tells a part of the labels, other speakers where there are any."""
+        groups = probe_groups(self.recordings)
+        pairs = label_folds(self.truth[train], None if groups is None else groups[train], self.seed)
+        if len(self.terms.rates) == 1 or not pairs:
+            return self.terms.rates[len(self.terms.rates) // 2]
+        a, b = pairs[0]
+        own, asked = train[a], train[b]
+        likely = {}
+        for rate in self.terms.rates:
+            model = self._trained(arm, encoder, own, steps, rate)
+            share = model.predict_proba(self.recordings.select(asked))
+            at = np.searchsorted(model.classes_, self.truth[asked])
+            likely[rate] = float(np.log(share[np.arange(len(asked)), at] + 1e-6).mean())
+        return max(likely, key=lambda rate: likely[rate])
+
+    def _trained(self, arm: str, encoder: AudioEncoder, rows: NDArray, steps: int, rate: float) -> AudioClassifier:
+        train = replace(
+            encoder.recipe_.train, steps=steps, minutes=None, lr=rate, seed=self.seed, log_every=10**9, monitor_every=0
+        )
+        tune = "scratch" if arm == SCRATCH else "all"
+        with one_thread():
+            return AudioClassifier(encoder, tune=tune, train=train).fit(
+                self.recordings.select(rows), note=lambda line: None
+            )
+
+    def kept(self, name: str, settings: str, work: Callable[[], dict[str, Any]], seed: int | None = None) -> dict:
+        """What `work` gave under these settings before, else what it gives now."""
+        slug = "".join(c if c.isalnum() or c == "-" else "_" for c in name)
+        path = self.out / "folds" / f"{self.terms.data}-{self.seed if seed is None else seed}-{slug}.json"
+        if path.exists():
+            known = json.loads(path.read_text(encoding="utf-8"))
+            if known["settings"] == settings:
+                return known["found"]
+        found = work()
+        with whole(path, "what the bench found") as temporary:
+            temporary.write_text(json.dumps({"settings": settings, "found": found}) + "\n", encoding="utf-8")
+        return found
+
+
+def by_group(features: NDArray, group: NDArray) -> NDArray:
+    """Features (N, D) with zero mean and unit spread in each group (N,)."""
+    found = features.copy()
+    for one in set(group):
+        own = group == one
+        found[own] = (found[own] - found[own].mean(0)) / (found[own].std(0) + 1e-3)
+    return found
+
+
+def quality(ground: Ground) -> list[Row]:
+    """Accuracy of every arm with all labels; notes hold the figures by fold."""
+    data, terms = ground.terms.data, ground.terms
+    pretext = "chosen inside: " + ", ".join(ground.chosen)
+
+    def one(arm: str, name: str, role: str, goal: float | None = None, of: str = data, note: str = "") -> Row:
+        hits, fold = ground.hits(arm), np.concatenate([np.full(h.test.sum(), i) for i, h in enumerate(ground.holds)])
+        by = " ".join(f"{hits[fold == i].mean():.3f}" for i in range(len(ground.holds)))
+        return row(of, name, role, "accuracy", ground.interval(hits), goal=goal, note=f"by fold {by}" + (f"; {note}" if note else ""))  # fmt: skip
+
+    budget = f"{terms.steps} steps of pretraining a fold"
+    found = [one(PRETRAINED, "frozen, linear probe", "ours", terms.goal, note=f"{budget}; {pretext}")]
+    if probe_groups(ground.recordings) is not None:
+        words = "needs other recordings of each speaker, unlabelled, those of the test too"
+        found.append(one(BY_SPEAKER, BY_SPEAKER, "ours", note=words))
+    found += [one(arm, floor_name(arm), "floor") for arm in (RANDOM, *ground.floors)]
+    tuned = f"{data}, all weights"
+    found.append(one(TUNED, "fine-tuned", "ours", terms.tuned_goal, tuned, _trainings(ground, TUNED, 1.0)))
+    found += [one(SCRATCH, floor_name(SCRATCH), "floor", None, of, _trainings(ground, SCRATCH, 1.0)) for of in (data, tuned)]  # fmt: skip
+    return found
+
+
+def choice(ground: Ground) -> list[Row]:
+    """Inner figures of every candidate: a mean over folds, never of a fold's own test."""
+    if len(ground.terms.candidates) == 1:
+        return []
+    return [
+        row(ground.terms.data, name, "ours", "accuracy inside", float(np.mean([by[name] for by in ground.inner])),
+            note=f"{ground.terms.choice} steps; chosen in {ground.chosen.count(name)} of {len(ground.chosen)} folds")
+        for name in ground.terms.candidates
+    ]  # fmt: skip
+
+
+def gain(ground: Ground) -> Row:
+    """Frozen features minus the better of log-mel and the untrained network, paired; the better on the test itself, which favours it."""
+    rivals = (RANDOM, *ground.floors)
+    best = max(rivals, key=lambda arm: ground.hits(arm).mean())
+    found = ground.interval(ground.hits(PRETRAINED) - ground.hits(best))
+    return row(ground.terms.data, "frozen, linear probe, minus the better of log-mel and random init", "ours", "gain accuracy", found,
+               goal=0.0, note=f"the better: {floor_name(best)}")  # fmt: skip
+
+
+def ten_percent(ground: Ground) -> list[Row]:
+    """Fine-tuned and from scratch with a tenth of the labels, of equal length in all, each at a rate chosen inside them."""
+    data, metric, fraction = ground.terms.data, "accuracy@10%", 0.1
+    tuned, scratch = ground.hits(TUNED, fraction), ground.hits(SCRATCH, fraction)
+    frozen = ground.hits(PRETRAINED, fraction)
+    words = "scratch reads as many spectrograms as pretraining and fine-tuning together"
+    return [
+        row(data, "fine-tuned minus scratch", "ours", f"gain {metric}", ground.interval(tuned - scratch), goal=ground.terms.few_goal, note=words),
+        row(data, "fine-tuned", "ours", metric, ground.interval(tuned), note=_trainings(ground, TUNED, fraction)),
+        row(data, "frozen, linear probe", "ours", metric, ground.interval(frozen)),
+        row(data, "frozen, linear probe, minus scratch", "ours", f"gain {metric}", ground.interval(frozen - scratch)),
+        row(data, floor_name(SCRATCH), "floor", metric, ground.interval(scratch), note=_trainings(ground, SCRATCH, fraction)),
+    ]  # fmt: skip
+
+
+def _trainings(ground: Ground, arm: str, fraction: float) -> str:
+    facts = ground.facts(arm, fraction)
+    rates = " ".join(f"{one['rate']:g}" for one in facts)
+    return f"{facts[0]['steps']} steps, {np.mean([one['seconds'] for one in facts]):.0f} s of a core a fold; rates by fold {rates}"
