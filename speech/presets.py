@@ -333,7 +333,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "barlow": barlow, "sounds": sounds, "voices": voices, "vicreg": vicreg, "swav": swav, "dino": dino, "deepcluster": deepcluster, "mae": mae,
     "data2vec": data2vec, "wav2vec2": wav2vec2, "hubert": hubert, "denoise": denoise, "vae": vae, "cpc": cpc, "order": order,
 }  # fmt: skip
-WORDS = ("deepcluster", "barlow", "simclr")  # between which the benchmark's training side chooses, for words
+WORDS = ("deepcluster", "simclr")  # between which the benchmark's training side chooses, for words
 SOUNDS = ("sounds",)  # and for other sounds
 
 
