@@ -142,3 +142,17 @@ def test_the_convnet_keeps_frequency_in_place():
     with torch.no_grad():
         a, b = net.embed({"mel": low}), net.embed({"mel": high})
     assert (a - b).norm() > 0.1 * a.norm()
+
+
+def test_the_largest_of_a_stretch_stands_beside_its_mean():
+    """A sound of one moment is diluted by a longer silence in the mean, and not in the largest."""
+    torch.manual_seed(0)
+    net = build_encoder(EncoderConfig(width=8, features=16, segments=1, pool="mean_max"), 40).eval()
+    short, long = torch.zeros(1, 64, 40), torch.zeros(1, 256, 40)
+    short[:, 24:40, 10:20], long[:, 120:136, 10:20] = 3.0, 3.0
+    with torch.no_grad():
+        quiet, a, b = net.embed({"mel": torch.zeros(1, 64, 40)}), net.embed({"mel": short}), net.embed({"mel": long})
+    assert a.shape == (1, net.dim) == (1, 32)
+    mean, most = slice(0, 16), slice(16, 32)
+    assert (b - a)[:, most].norm() < 0.1 * (a - quiet)[:, most].norm()
+    assert (b - quiet)[:, mean].norm() < 0.5 * (a - quiet)[:, mean].norm()

@@ -34,8 +34,10 @@ def small(name: str):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_trains_is_saved_and_gives_the_same_features(name, recordings, waves, tmp_path) -> None:
+def test_every_recipe_trains_is_saved_and_gives_the_same_features(name, spoken, recordings, waves, tmp_path) -> None:
     recordings = waves if recipe(name).encoder.kind == "wave" else recordings
+    if recipe(name).mel != recipe("simclr").mel:
+        recordings = AudioEncoder(name).read(spoken)
     encoder = AudioEncoder(small(name)).fit(recordings, note=lambda line: None)
     features = encoder.transform(recordings)
     assert features.shape == (len(recordings), encoder.encoder_.dim)

@@ -1,5 +1,7 @@
 """Views change the voice and keep the rest; codes are those of the paper; padding is never seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,19 @@ def batch(lengths=(20, 33, 45), extra=0, seed=0):
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def test_a_view_of_a_part_is_a_stretch_at_its_own_pace():
+    """On a ramp over time a view of a quarter is a straight piece of it, a quarter as high, and somewhere else each time."""
+    ramp = torch.linspace(0, 1, 81)[None, :, None].expand(64, -1, MEL.bands).contiguous()
+    views = LogMelViews(replace(STILL, frames=20, part=0.25), MEL, "none")
+    view = views.view({"mel": ramp}, generator())
+    rise = view[:, -1, 0] - view[:, 0, 0]
+    torch.testing.assert_close(rise, torch.full((64,), 0.25), rtol=0, atol=1e-4)
+    assert 0 <= view.min() < 0.05 and 0.95 < view.max() <= 1 and view[:, 0, 0].std() > 0.1
+    assert replace(STILL, frames=20, part=0.25).whole == 80 and ViewConfig().whole == ViewConfig().frames
+    with pytest.raises(UserError, match="of a recording"):
+        ViewConfig(part=0.0)
 
 
 def test_log_mel_is_zero_at_the_peak_and_ignores_gain():
