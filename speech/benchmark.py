@@ -24,11 +24,11 @@ from speech.evaluation import PRETRAINED, RANDOM
 from speech.presets import Recipe, recipe
 from speech.probes import heard
 from speech.protocol import speaker_folds
-from speech.sets_bench import SETS, Ground, Terms, choice, gain, quality, ten_percent
+from speech.sets_bench import SETS, Ground, Terms, frozen, gain, ten_percent, tuned
 from speech.speakers_bench import speakers
 
 DATA = "fsdd"  # of smoke, methods and speakers
-TESTS = (*SETS, "gain", "ten-percent", "speakers")
+TESTS = (*SETS, "gain", "speakers", *(f"{name}-tuned" for name in SETS), "ten-percent")  # what costs most comes last
 Say = Callable[[str], None]
 Read = Callable[[str, Recipe], Recordings]
 
@@ -89,7 +89,8 @@ def _settings(test: str, config: BenchConfig) -> dict[str, Any]:
     """What a test's figures depend on; parts made under other settings are made again."""
     if test == "speakers":
         return {"voices": config.voices, "recipe": to_dict(recipe("voices"))}
-    terms = [config.sets[test]] if test in config.sets else list(config.sets.values())
+    name = test.removesuffix("-tuned")
+    terms = [config.sets[name]] if name in config.sets else list(config.sets.values())
     return {
         "terms": [asdict(t) for t in terms],
         "recipes": {n: to_dict(recipe(n)) for t in terms for n in t.candidates},
@@ -101,7 +102,9 @@ def _parts(
 ) -> dict[str, Callable[[], list[Row]]]:
     """The parts of the record that a test is made of: of one that asks the same of every set, one each."""
     if test in grounds:
-        return {test: lambda: [*quality(grounds[test]), *choice(grounds[test])]}
+        return {test: partial(frozen, grounds[test])}
+    if test.removesuffix("-tuned") in grounds:
+        return {test: partial(tuned, grounds[test.removesuffix("-tuned")])}
     if test in ("gain", "ten-percent"):
         ask = gain if test == "gain" else ten_percent
         return {f"{test}-{ground.terms.data}": partial(ask, ground) for ground in grounds.values()}

@@ -354,7 +354,7 @@ class Bench:
     """The benchmark of speech: resumable by (test, seed); writes results.json.
 
     Attributes:
-        only: one test (smoke, fsdd-loso, arabic-digits, esc10, gain, ten-percent, speakers, methods, or one method as methods-NAME); all but
+        only: one test (smoke, fsdd-loso, arabic-digits, esc10, each of them with -tuned, gain, ten-percent, speakers, methods, or one method as methods-NAME); all but
             smoke by default.
         minutes: each training of `methods`, 400 steps where it is not given; the other tests count steps.
         seeds: how many.

@@ -243,7 +243,8 @@ def voices() -> Recipe:
     Expected of voices's features, of untrained ones in brackets: not yet measured (docs/methods.md).
     """
     views = ViewConfig(part=0.5, tract=0.0, shift=0.0, blur=0.5, tilt=0.3, room=0.3, bend=0.05)
-    return Recipe("voices", m.SimCLRConfig(), encoder=EncoderConfig(segments=1, pool="mean_max"), views=views)
+    net = EncoderConfig(segments=1, pool="mean_max")
+    return Recipe("voices", m.SimCLRConfig(), norm="none", encoder=net, views=views)
 
 
 def mae() -> Recipe:

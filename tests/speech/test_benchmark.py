@@ -94,14 +94,16 @@ def test_a_set_with_its_own_split_chooses_on_val_and_then_learns_from_it(others)
 def test_all_tests_run_and_a_second_call_only_reads_what_was_kept(quick, reads, tmp_path, monkeypatch):
     examined: list[tuple] = []
     monkeypatch.setattr(benchmark.methods_bench, "run", lambda *given: examined.append(given[4]))
-    monkeypatch.setattr(benchmark, "TESTS", ("folds", "own", "gain", "ten-percent", "speakers"))
+    monkeypatch.setattr(
+        benchmark, "TESTS", ("folds", "own", "folds-tuned", "own-tuned", "gain", "ten-percent", "speakers")
+    )
     assert bench(None, None, quick, tmp_path, silent, reads) == 0 and examined == [[]]
     first = json.loads((tmp_path / "results.json").read_text())
     monkeypatch.setattr(AudioEncoder, "fit", lambda *a, **k: pytest.fail("trained again"))
     assert bench(None, None, quick, tmp_path, silent, reads) == 0
     assert json.loads((tmp_path / "results.json").read_text()) == first
     parts = [f"{test}-{data}" for test in ("gain", "ten-percent") for data in ("four", "others")]
-    assert {r["test"] for r in first} == {"folds", "own", "speakers", *parts}
+    assert {r["test"] for r in first} == {"folds", "own", "folds-tuned", "own-tuned", "speakers", *parts}
     assert {r["role"] for r in first} == {"ours", "floor"}
     assert "voice0" not in json.dumps(first) and all(r["value"] is not None for r in first)
 
@@ -112,7 +114,7 @@ def test_all_tests_run_and_a_second_call_only_reads_what_was_kept(quick, reads, 
     assert main["low"] <= main["value"] <= main["high"] and "by fold" in main["note"]
     [more] = of("gain-four")
     floors = of("folds", data="four", metric="accuracy", role="floor")
-    best = max(r["value"] for r in floors if r["method"] != "from scratch")
+    best = max(r["value"] for r in floors)
     assert more["value"] == pytest.approx(main["value"] - best) and more["goal"] == 0
     [tuned] = of("ten-percent-four", metric="accuracy@10%", method="fine-tuned")
     [scratch] = of("ten-percent-four", metric="accuracy@10%", role="floor")
