@@ -83,7 +83,7 @@ def simclr() -> Recipe:
 
 
 def simclr_strong() -> Recipe:
-    """SimCLR with larger batches and views further apart: another candidate, which each fold's training speakers may choose.
+    """SimCLR with larger batches and views further apart.
 
     `tacit-speech pretrain --data fsdd --fold 0 --method simclr-strong --out RUN --minutes 2`. On the inner folds of FSDD (half a
     minute each, seed 0) it is level with `simclr`: .804 and .807. In a pilot without the first and the fourth speaker (300

@@ -17,21 +17,14 @@ from core.bench import Row, row
 from core.device import one_thread
 from core.statistics import Estimate, bootstrap
 from core.verification import eer, trials
-from speech.alike import directions
 from speech.baselines import floor_features
 from speech.data import Recordings
 from speech.estimators import AudioEncoder, Fronted
 from speech.presets import Recipe
+from speech.verification import scores
 
 PAIRS = 5000  # of each kind
 Say = Callable[[str], None]
-
-
-def scores(features: NDArray, left: NDArray, right: NDArray) -> NDArray[np.float64]:
-    """Cosine of the rows `left` and `right` of features (N, D), whose columns count alike and are counted from their mean."""
-    spread = features / np.maximum(features.std(0), 1e-6)  # else the loudest features alone would speak
-    towards = directions(spread, spread.mean(0))
-    return (towards[left] * towards[right]).sum(1).astype(np.float64)
 
 
 @torch.no_grad()

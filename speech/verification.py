@@ -50,6 +50,13 @@ class Verification:
         )
 
 
+def scores(features: NDArray, left: NDArray, right: NDArray) -> NDArray[np.float64]:
+    """Cosine of the rows `left` and `right` of features (N, D), whose columns count alike and are counted from their mean."""
+    spread = features / np.maximum(features.std(0), 1e-6)  # else the loudest features alone would speak
+    towards = directions(spread, spread.mean(0))
+    return (towards[left] * towards[right]).sum(1).astype(np.float64)
+
+
 def verify(encoder: AudioEncoder, recordings: Recordings, most: int = 5000, seed: int = 0) -> Verification:
     """Measure a run on pairs of recordings; what is told of the features is the mean of all of them, nothing else.
 
@@ -85,11 +92,7 @@ def verify(encoder: AudioEncoder, recordings: Recordings, most: int = 5000, seed
     }
     arms |= floor_features(as_mel(chosen.signals, encoder.recipe_.mel))
     groups = speaker[left]
-    score: dict[str, NDArray[np.float64]] = {}
-    for name, features in arms.items():
-        spread = features / np.maximum(features.std(0), 1e-6)  # else the loudest features alone would speak
-        towards = directions(spread, spread.mean(0))
-        score[name] = (towards[left] * towards[right]).sum(1).astype(np.float64)
+    score = {name: scores(features, left, right) for name, features in arms.items()}
     measured = {
         name: bootstrap(eer, same, value, groups if len(counts) >= 3 else None, draws=200, seed=seed)
         for name, value in score.items()
