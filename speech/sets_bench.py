@@ -53,7 +53,7 @@ class Terms:
     candidates: tuple[str, ...]
     pool: tuple[str, ...] = ()
     width: int | None = None
-    steps: int = 800
+    steps: int = 600
     choice: int = 400
     tune: int = 600
     rates: tuple[float, ...] = (1e-3, 4e-3)
