@@ -9,7 +9,8 @@ from typing import Annotated
 import tyro
 
 from core.cli import say
-from speech.tables import check_format, hashed, list_aside, names, write_table
+from core.tables import check_format, write_table
+from speech.tables import hashed, list_aside, names
 
 
 @dataclass(frozen=True)
