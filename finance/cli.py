@@ -87,12 +87,9 @@ class Pretrain:
         from dataclasses import replace
 
         from core.config import settings
-        from core.errors import UserError
         from finance.estimators import TransactionEncoder
         from finance.presets import recipe_for
 
-        if self.minutes is not None and self.steps is not None:
-            raise UserError("--minutes and --steps were both given", where="pretrain", mend="give one of them")
         recipe = recipe_for(self.method)
         train = replace(recipe.train, seed=self.seed, device=self.device)
         if self.minutes is not None or self.steps is not None:

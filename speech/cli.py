@@ -153,8 +153,6 @@ class Pretrain:
         from speech.presets import recipe
         from speech.protocol import split
 
-        if self.steps is not None and self.minutes is not None:
-            raise UserError("both --steps and --minutes", where="pretrain", mend="give one of them")
         if self.everything and self.fold is not None:
             raise UserError(
                 "--everything holds nothing out, --fold holds one out", where="pretrain", mend="give one of them"
