@@ -153,8 +153,6 @@ class Pretrain:
         from speech.presets import recipe
         from speech.protocol import split
 
-        if self.steps is not None and self.minutes is not None:
-            raise UserError("both --steps and --minutes", where="pretrain", mend="give one of them")
         if self.everything and self.fold is not None:
             raise UserError(
                 "--everything holds nothing out, --fold holds one out", where="pretrain", mend="give one of them"
@@ -266,12 +264,12 @@ class Finetune:
 
 @dataclass(frozen=True)
 class Predict:
-    """A label for each recording: CSV of file, label and probability. Bad recordings are listed beside it.
+    """A label for each recording: a table of file, label and probability. Bad recordings are listed beside it.
 
     Attributes:
         run: what finetune wrote.
         data: folder, tar or recording.
-        out: the CSV.
+        out: .csv or .parquet.
         pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
         device: cpu, cuda, …
     """
@@ -285,34 +283,34 @@ class Predict:
     def run(self) -> None:
         import pandas as pd
 
-        from core.quarantine import csv_safe
+        from core.tables import check_format, write_table
         from speech.estimators import AudioClassifier
 
+        check_format(self.out)
         classifier = AudioClassifier.load(self.run_)
         classifier.device = self.device
         recordings = classifier.read(self.data)
         share = classifier.predict_proba(recordings)
         table = pd.DataFrame(
             {
-                "file": [csv_safe(name) for name in names(recordings, self.pseudonymise)],
-                "label": [csv_safe(label) for label in classifier.classes_[share.argmax(1)].astype(object)],
+                "file": names(recordings, self.pseudonymise),
+                "label": classifier.classes_[share.argmax(1)].astype(object),
                 "probability": share.max(1).round(4),
             }
         )
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(self.out, index=False)
+        write_table(table, self.out)
         aside(recordings, self.out)
         print(f"{len(table)} labels: {self.out}")
 
 
 @dataclass(frozen=True)
 class Embed:
-    """Features of each recording: parquet of file and D columns. Bad recordings are listed beside it.
+    """Features of each recording: a table of file and D columns. Bad recordings are listed beside it.
 
     Attributes:
         run: what pretrain wrote.
         data: folder, tar or recording.
-        out: the parquet file.
+        out: .parquet or .csv; frames are written as .parquet alone.
         frames: a row for each token (frame) of each recording, with its start and end in seconds.
         pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
         device: cpu, cuda, …
@@ -328,8 +326,10 @@ class Embed:
     def run(self) -> None:
         import pandas as pd
 
+        from core.tables import check_format, write_table
         from speech.estimators import AudioEncoder
 
+        check_format(self.out)
         encoder = AudioEncoder.load(self.run_)
         encoder.device = self.device
         recordings = encoder.read(self.data)
@@ -343,8 +343,7 @@ class Embed:
         features = encoder.transform(recordings)
         table = pd.DataFrame(features, columns=[f"f{i}" for i in range(features.shape[1])])
         table.insert(0, "file", names(recordings, self.pseudonymise))
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        table.to_parquet(self.out, index=False)
+        write_table(table, self.out)
         aside(recordings, self.out)
         print(f"{features.shape[0]} × {features.shape[1]} features: {self.out}")
 
