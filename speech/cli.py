@@ -228,7 +228,8 @@ class Finetune:
         run: what pretrain wrote.
         data: recordings with labels; those without one are left out.
         out: the classifier's folder.
-        tune: probe (a linear layer on frozen features) or all (the whole net is trained on).
+        tune: probe (a linear layer on frozen features), layers (on a weighted sum of all layers, weights learned too; Transformers
+            alone) or all (the whole net is trained on).
         minutes: wall time of `all`.
         split: use the recordings of this split alone (train, for one that can be tested).
         device: cpu, cuda, …
@@ -237,7 +238,7 @@ class Finetune:
     run_: Annotated[Path, tyro.conf.arg(name="run")]
     data: str
     out: Path
-    tune: Literal["probe", "all"] = "probe"
+    tune: Literal["probe", "layers", "all"] = "probe"
     minutes: float = 1.0
     split: str | None = None
     device: str = "cpu"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from core.device import one_thread
 from core.encoders import Encoder
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
+from core.layers import LayerProbe, embed_layers, layer_model, probabilities, stacked
 from core.methods import Classifier
 from core.probes import embed, linear_model
 from core.tokens import Batch, Tokens
@@ -62,6 +63,9 @@ class Fronted(Encoder):
 
     def layers(self, batch: Batch) -> list[Tensor]:
         return self.inner.layers(self.prepare(batch))
+
+    def layer_features(self, batch: Batch) -> list[Tensor]:
+        return self.inner.layer_features(self.prepare(batch))
 
 
 class AudioEncoder(PretrainedEncoder):
@@ -171,13 +175,19 @@ class AudioEncoder(PretrainedEncoder):
 
     def transform(self, X: str | Path | Recordings) -> NDArray[np.float32]:
         """Embeddings (N, D) in the order of `read`."""
+        return embed(*self._frozen(X), self.device)
+
+    def transform_layers(self, X: str | Path | Recordings) -> list[NDArray[np.float32]]:
+        """Embeddings (N, D) of each layer, from the stem's, or the first stage's, to the last, in the order of `read`."""
+        return embed_layers(*self._frozen(X), self.device)
+
+    def _frozen(self, X: str | Path | Recordings) -> tuple[Fronted, Iterator[Batch]]:
         self._check_fitted()
         recordings = self.read(X)
         fronted = Fronted(self.encoder_, self.recipe_)
         if len(recordings) == 1:  # batches hold two or more
-            only = self._ragged(recordings).padded(np.array([0]), self.longest())
-            return embed(fronted, iter([only]), self.device)
-        return embed(fronted, self.batches(recordings, 256).ordered(), self.device)
+            return fronted, iter([self._ragged(recordings).padded(np.array([0]), self.longest())])
+        return fronted, self.batches(recordings, 256).ordered()
 
     def example(self) -> Batch:
         """Two recordings of silence, as the encoder reads it: prepared by the recipe."""
@@ -234,7 +244,8 @@ class AudioClassifier(PretrainedEncoder):
 
     Args:
         encoder: a fitted AudioEncoder.
-        tune: `probe` fits the linear layer alone, by logistic regression; `all` trains everything on views of the labelled
+        tune: `probe` fits the linear layer alone, by logistic regression; `layers` the same on a weighted sum of all layers, whose
+            weights are learned from the same labels (SUPERB, Yang et al. 2021; Transformers alone); `all` trains everything on views of the labelled
             recordings, from the encoder's weights; `scratch` the same from fresh weights.
         train: of `all` and `scratch`; None for 100 steps at the recipe's learning rate.
     """
@@ -255,8 +266,10 @@ class AudioClassifier(PretrainedEncoder):
         Raises:
             UserError: fewer than two classes are labelled, or a class has one recording only.
         """
-        if self.encoder is None or self.tune not in ("probe", "all", "scratch"):
-            raise UserError("give an encoder and a way to tune it", where=self.tune, mend="use probe, all or scratch")
+        if self.encoder is None or self.tune not in ("probe", "layers", "all", "scratch"):
+            raise UserError(
+                "give an encoder and a way to tune it", where=self.tune, mend="use probe, layers, all or scratch"
+            )
         recordings = self.encoder.read(X)
         label = recordings.label if y is None else np.asarray(y).astype(str).astype(object)
         if len(label) != len(recordings):
@@ -272,6 +285,8 @@ class AudioClassifier(PretrainedEncoder):
         self.recipe_, self.device = self.encoder.recipe_, self.encoder.device
         if self.tune == "probe":
             self._fit_probe(recordings.select(known), label[known].astype(str))
+        elif self.tune == "layers":
+            self._fit_layers(recordings.select(known), label[known].astype(str))
         else:
             self._fit_all(recordings.select(known), label[known].astype(str), note)
         return self
@@ -291,6 +306,15 @@ class AudioClassifier(PretrainedEncoder):
             head.weight.copy_(weight)
             head.bias.copy_(bias)
         self.encoder_, self.heads_ = self.encoder.encoder_, head
+
+    def _fit_layers(self, recordings: Recordings, label: NDArray) -> None:
+        """A linear layer on a weighted sum of the layers, both learned from the labels."""
+        assert self.encoder is not None
+        layers = stacked(self.encoder.transform_layers(recordings))
+        self.encoder_, self.heads_ = (
+            self.encoder.encoder_,
+            layer_model(layers, label, probe_groups(recordings), COSTS),
+        )
 
     def _fit_all(self, recordings: Recordings, label: NDArray, note: Note | None) -> None:
         assert self.encoder is not None
@@ -313,6 +337,8 @@ class AudioClassifier(PretrainedEncoder):
         """(N, C) probabilities in the order of `classes_`."""
         self._check_fitted()
         assert self.heads_ is not None
+        if isinstance(self.heads_, LayerProbe):
+            return probabilities(self.heads_, stacked(self._features().transform_layers(X)))
         features = self._features().transform(X)
         with torch.no_grad():
             logits = self.heads_.cpu()(torch.from_numpy(features))
@@ -335,12 +361,25 @@ class AudioClassifier(PretrainedEncoder):
         twin.recipe_, twin.encoder_ = self.recipe_, self.encoder_
         return twin
 
+    @property
+    def layer_weights_(self) -> NDArray[np.float64]:
+        """How much each layer counts, (L,), from the stem's to the last; they sum to 1.
+
+        Raises:
+            UserError: the classifier reads the last layer alone.
+        """
+        if not isinstance(getattr(self, "heads_", None), LayerProbe):
+            raise UserError("this classifier weighs no layers", where=self.tune, mend="fit it with tune='layers'")
+        return self.heads_.weights.double().numpy()  # type: ignore[union-attr]
+
     def describe(self) -> dict[str, Any]:
+        layers = len(self.heads_.score) if isinstance(self.heads_, LayerProbe) else 1
         return {
             "kind": "classifier",
             "recipe": to_dict(self.recipe_),
             "classes": self.classes_.tolist(),
             "tune": self.tune,
+            "layers": layers,
         }
 
     @classmethod
@@ -351,5 +390,9 @@ class AudioClassifier(PretrainedEncoder):
         estimator.recipe_ = from_dict(Recipe, config["recipe"])
         estimator.classes_ = np.array(config["classes"])
         estimator.encoder_ = build_encoder(estimator.recipe_.encoder, estimator.recipe_.mel.bands)
-        estimator.heads_ = nn.Linear(estimator.encoder_.dim, len(estimator.classes_))
+        dim, classes = estimator.encoder_.dim, len(estimator.classes_)
+        if estimator.tune == "layers":
+            estimator.heads_ = LayerProbe(int(config["layers"]), dim, classes).requires_grad_(False)
+        else:
+            estimator.heads_ = nn.Linear(dim, classes)
         return estimator
