@@ -11,23 +11,24 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from core.batches import Ragged, SequenceBatches
 from core.config import from_dict, to_dict
 from core.device import one_thread
-from core.encoders import Encoder
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
 from core.layers import LayerProbe, embed_layers, layer_model, probabilities, stacked
 from core.methods import Classifier
 from core.probes import embed, linear_model
-from core.tokens import Batch, Tokens
+from core.tokens import Batch
 from core.training import TrainConfig
 from speech.audio import Wave
+from speech.codebooks import census
 from speech.data import Recordings, read
 from speech.encoders import build_encoder
 from speech.features import log_mel, samples_at
+from speech.fronted import Fronted
 from speech.hubert import pretrained_twice
 from speech.methods import pretext_for
 from speech.presets import Recipe, recipe
@@ -42,30 +43,6 @@ LABELLED_BATCH = 64  # recordings in a step of supervised training
 def heard_as(settings: Recipe) -> Callable[[Wave], NDArray[np.float32]]:
     """A function from a wave to what the recipe's batches are made of: log-mel (T, bands), or samples (S,) at its rate."""
     return samples_at(settings.mel.rate) if settings.encoder.kind == "wave" else log_mel(settings.mel)
-
-
-class Fronted(Encoder):
-    """An encoder behind the recipe's own preparation: raw log-mel with padding in, embeddings out."""
-
-    def __init__(self, encoder: Encoder, settings: Recipe) -> None:
-        super().__init__()
-        self.inner, self.settings, self.dim = encoder, settings, encoder.dim
-
-    def prepare(self, batch: Batch) -> Batch:
-        """What the encoder reads: see speech.tasks.read_as_it_is."""
-        return read_as_it_is(self.settings, batch)
-
-    def forward(self, batch: Batch) -> Tokens:
-        return self.inner(self.prepare(batch))
-
-    def embed(self, batch: Batch) -> Tensor:
-        return self.inner.embed(self.prepare(batch))
-
-    def layers(self, batch: Batch) -> list[Tensor]:
-        return self.inner.layers(self.prepare(batch))
-
-    def layer_features(self, batch: Batch) -> list[Tensor]:
-        return self.inner.layer_features(self.prepare(batch))
 
 
 class AudioEncoder(PretrainedEncoder):
@@ -132,7 +109,9 @@ class AudioEncoder(PretrainedEncoder):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(train.seed)
             method, pretext = pretext_for(self.recipe_, batches.rows)
-        self.pretrain(method, batches, pretext, train, out, note, partial(read_as_it_is, self.recipe_))
+        prepare = partial(read_as_it_is, self.recipe_)
+        self.pretrain(method, batches, pretext, train, out, note, prepare)
+        self.books_ = census(method, pretext, batches, prepare)
 
     def batches(
         self, recordings: Recordings, size: int | None = None, units: list[NDArray] | None = None
@@ -212,11 +191,19 @@ class AudioEncoder(PretrainedEncoder):
             "history": self._history(),
         }
 
-    def _history(self) -> dict[str, float]:
+    def _history(self) -> dict[str, Any]:
         history = getattr(self, "history_", None)
         if history is None:
             return dict(getattr(self, "trained_", {"steps": 0, "seconds": 0.0}))
-        return {"steps": history.steps, "seconds": round(history.seconds, 1)}
+        return {"steps": history.steps, "seconds": round(history.seconds, 1), "codebooks": self.books_}
+
+    def books(self) -> list[dict[str, Any]]:
+        """How much of each codebook was in use when the training was done: see speech.codebooks.census."""
+        return list(self._history().get("codebooks", ()))
+
+    def counted(self) -> bool:
+        """Whether codes were looked for: older runs say nothing of them."""
+        return "codebooks" in self._history()
 
     def steps_done(self) -> int:
         """Optimizer steps of the pretraining."""
@@ -368,9 +355,10 @@ class AudioClassifier(PretrainedEncoder):
         Raises:
             UserError: the classifier reads the last layer alone.
         """
-        if not isinstance(getattr(self, "heads_", None), LayerProbe):
+        head = getattr(self, "heads_", None)
+        if not isinstance(head, LayerProbe):
             raise UserError("this classifier weighs no layers", where=self.tune, mend="fit it with tune='layers'")
-        return self.heads_.weights.double().numpy()  # type: ignore[union-attr]
+        return head.weights.double().numpy()
 
     def describe(self) -> dict[str, Any]:
         layers = len(self.heads_.score) if isinstance(self.heads_, LayerProbe) else 1

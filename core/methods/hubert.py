@@ -15,6 +15,7 @@ from core.methods.base import Method, Out, need
 from core.methods.masked import masked_tokens, need_tokens
 from core.methods.wav2vec2 import usage
 from core.pretext import Masked
+from core.tokens import Batch
 
 
 @dataclass(frozen=True)
@@ -69,3 +70,10 @@ class Hubert(Method):
                 loss, logs[name] = loss + weight * part, float(part.detach())
         logs["usage_units"] = usage(unit[known & mask][:, None], self.config.units)
         return Out(loss, logs, pool_tokens(tokens, "mean").detach())
+
+    def codes(self, batch: Batch) -> tuple[Tensor, int] | None:
+        """The units that are asked for, of every place that has one (batches carry them in `unit`)."""
+        if "unit" not in batch:
+            return None
+        unit = batch["unit"].masked_fill(batch["pad"], -100) if "pad" in batch else batch["unit"]
+        return unit[unit >= 0][:, None], self.config.units

@@ -19,6 +19,7 @@ from core.methods.base import Method, Out, need
 from core.methods.masked import need_tokens, token_mask
 from core.pretext import Masked
 from core.quantiser import GumbelQuantiser, perplexities
+from core.tokens import Batch
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,11 @@ class Wav2Vec2(Method):
 
     def after_step(self, progress: float) -> None:
         self.tau.fill_(self.config.start * (self.config.end / self.config.start) ** progress)
+
+    def codes(self, batch: Batch) -> tuple[Tensor, int]:
+        latent = self.encoder.stem.latent(batch)
+        places = latent.x[latent.valid()]
+        return self.quantiser(places, 1.0, Generator(places.device)).code, self.config.codes
 
 
 def usage(code: Tensor, codes: int) -> float:
