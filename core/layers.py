@@ -69,7 +69,7 @@ def fit_layers(x: NDArray, y: ArrayLike, cost: float) -> LayerProbe:
     """Weights of the layers and linear layer together, on labelled rows x (N, L, D) alone.
 
     The loss is that of scikit-learn's logistic regression: half the squared weights, and `cost` times the summed cross entropy;
-    the layers' scores are shrunk with the weights, so that few labels leave the layers equal. It starts at equal weights of all layers, and draws nothing at random.
+    the layers' scores are shrunk as if drawn from a normal distribution, so that few labels leave the layers near each other. It starts at equal weights of all layers, and draws nothing at random.
 
     Raises:
         UserError: one class only, or features that are not finite.
@@ -99,8 +99,8 @@ def fit_layers(x: NDArray, y: ArrayLike, cost: float) -> LayerProbe:
         optimizer.zero_grad()
         # of unit variance, or the penalty would draw all weight to one layer, whose variance is larger than that of a sum
         logits = probe.linear(torch.einsum("bld,l->bd", standard, probe.weights / size()))
-        shrunk = probe.linear.weight.square().sum() + probe.score.square().sum()
-        value = F.cross_entropy(logits, target) + shrunk / (2 * cost * rows)
+        shrunk = probe.linear.weight.square().sum() / cost + probe.score.square().sum()
+        value = F.cross_entropy(logits, target) + shrunk / (2 * rows)
         value.backward()
         return value
 

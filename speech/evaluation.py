@@ -201,12 +201,10 @@ def evaluate(
     protocol = {
         "split": held.words, "training recordings": int(held.train.sum()), "seed": config.seed, "method": encoder.recipe_.method,
         "data (sha256)": {name: digest[:16] for name, digest in recordings.source.items()},
-        "set aside": recordings.quarantine.counts(), "leak audit": "no test recording was seen in pretraining",
+        "set aside": recordings.quarantine.counts() or "nothing", "leak audit": "no test recording was seen in pretraining",
         "probe": "logistic regression on standardised frozen features, C chosen inside the labels" + LAYERED[config.probe],
     }  # fmt: skip
-    found = conclude(
-        outcome, config, protocol, f"labels of recordings by {held.words}, method {encoder.recipe_.method}"
-    )
+    found = conclude(outcome, config, protocol, f"Labels of recordings, told by {encoder.recipe_.method}: {held.words}")
     say("layers, codes and sounds for the report")
     found.sections += of_the_run(encoder, recordings, held, outcome, data, config.sounds, config.seed)
     return found

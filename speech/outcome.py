@@ -60,5 +60,10 @@ def interval(values: NDArray, speaker: NDArray) -> Estimate:
     return mean_interval(values, speaker if len(set(speaker)) >= 3 else None)
 
 
+def by_speaker(outcome: Outcome) -> bool:
+    """Whether its intervals draw whole speakers."""
+    return len(set(outcome.speaker)) >= 3
+
+
 def floor_name(arm: str) -> str:
     return {RANDOM: RANDOM_FLOOR, SCRATCH: SCRATCH_FLOOR}.get(arm, arm)

@@ -31,6 +31,8 @@ WORDS: Mapping[type, str] = {
     Shifted: "From what came up to a place, the net learns to tell what comes a little later among what comes elsewhere.",
 }
 
+CLUSTERED = "The net hears the views under each recording, drawn anew each time, and learns to tell the cluster that the recording fell in."
+
 
 def chosen(recordings: Recordings, seed: int) -> NDArray[np.int64]:
     """BESIDE rows, the first SHOWN of which are drawn: of the training side, so that the page tells nothing of the test."""
@@ -53,7 +55,8 @@ def pretext_section(
         clips.append(
             clip(caption, recordings.signals[row], settings.mel, cut(wave, seconds) if wave else None, drawing)
         )
-    text = WORDS.get(type(made), "") + " Labels are for the captions alone."
+    words = CLUSTERED if settings.method == "deepcluster" else WORDS.get(type(made), "")
+    text = words + " Labels are for the captions alone."
     return Section("What it learned from", f"{text} {told(clips)}".strip(), clips=tuple(clips))
 
 

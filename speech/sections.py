@@ -16,7 +16,7 @@ from speech.clips import clip, cut, find, heard, told
 from speech.codebooks import codebook_section
 from speech.data import Recordings
 from speech.layerwise import layer_section
-from speech.outcome import PRETRAINED, Outcome, floor_name, interval
+from speech.outcome import PRETRAINED, Outcome, by_speaker, floor_name, interval
 from speech.pictures import SHOWN, chosen, pretext_section
 from speech.protocol import Split
 
@@ -31,20 +31,20 @@ LONGEST_NAME = 18
 
 def of_the_arms(outcome: Outcome, fractions: tuple[float, ...]) -> list[Section]:
     """Accuracy of every arm with both intervals, by speaker (numbered, not named), and the confusions."""
-    rows = []
+    clustered = by_speaker(outcome)
+    rows: list[tuple[object, ...]] = []
     for arm in outcome.arms():
         for fraction in fractions:
             hits = outcome.hits(arm, fraction)
-            rows.append(
-                (
-                    floor_name(arm),
-                    f"{100 * fraction:g} %",
-                    str(interval(hits, outcome.speaker)),
-                    str(mean_interval(hits)),
-                )
-            )
-    found = [Section("Every arm", "The second interval draws recordings and not speakers: it says nothing of new voices.",
-                     ("arm", "labels", "accuracy", "over recordings"), tuple(rows))]  # fmt: skip
+            row = (floor_name(arm), f"{100 * fraction:g} %", str(interval(hits, outcome.speaker)))
+            rows.append((*row, str(mean_interval(hits))) if clustered else row)
+    words = "The second interval draws recordings and not speakers: it says nothing of new voices."
+    if not clustered:
+        words = (
+            "Intervals draw recordings, since fewer than three speakers are held out: they say nothing of other voices."
+        )
+    columns = ("arm", "labels", "accuracy", *(("over recordings",) if clustered else ()))
+    found = [Section("Every arm", words, columns, tuple(rows))]
     speakers = sorted(set(outcome.speaker) - {""})
     if len(speakers) > 1:
         by = [

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from core import distributed
-from core.assignments import perplexity
+from core.assignments import code_usage
 from core.config import SIZE, within
 from core.encoders.encoder import Encoder, TokenEncoder, pool_tokens
 from core.errors import UserError
@@ -103,7 +103,7 @@ class Wav2Vec2(Method):
         logs = {
             "contrast": float(contrast.detach()),
             "accuracy": float(right.float().mean()) if len(right) else 0.0,
-            "usage_codes": usage(codes.code, c.codes),
+            "usage_codes": code_usage(codes.code, c.codes),
             "usage_softmax": float(used.detach()) / (c.groups * c.codes),
             "temperature": float(self.tau),
         }
@@ -116,11 +116,3 @@ class Wav2Vec2(Method):
         latent = self.encoder.stem.latent(batch)
         places = latent.x[latent.valid()]
         return self.quantiser(places, 1.0, Generator(places.device)).code, self.config.codes
-
-
-def usage(code: Tensor, codes: int) -> float:
-    """Perplexity of codes (N, G), mean over groups, as a share of the `codes` of a group, or of N where they are fewer."""
-    if not len(code):
-        return 1.0
-    used = [float(perplexity(group.bincount(minlength=codes))) for group in code.T]
-    return sum(used) / len(used) / min(codes, len(code))
