@@ -69,7 +69,8 @@ def fit_layers(x: NDArray, y: ArrayLike, cost: float) -> LayerProbe:
     """Weights of the layers and linear layer together, on labelled rows x (N, L, D) alone.
 
     The loss is that of scikit-learn's logistic regression: half the squared weights, and `cost` times the summed cross entropy;
-    the layers' scores are shrunk as if drawn from a normal distribution, so that few labels leave the layers near each other. It starts at equal weights of all layers, and draws nothing at random.
+    the layers' scores are shrunk as if drawn from a normal distribution, so that few labels leave the weights near each other. It starts
+    at equal weights of all layers, and draws nothing at random.
 
     Raises:
         UserError: one class only, or features that are not finite.
