@@ -223,3 +223,19 @@ def test_few_codes_in_use_are_told_with_the_cure():
     assert section is not None and "raise the weight of diversity" in section.text and len(section.rows) == 2
     assert "To try" not in codebook_section("wav2vec2", [{**book, "perplexity": 60.0}]).text
     assert codebook_section("simclr", []) is None and "made before" in codebook_section("swav", [], seen=False).text
+
+
+def test_the_page_of_verify_plays_the_worst_pairs_and_names_nobody(fitted, recordings, spoken):
+    from speech.verification import verify
+    from speech.verification_report import verification_page, worst
+
+    found = verify(fitted, recordings, most=60)
+    missed, passed = worst(found, 2)
+    assert found.same[missed].all() and found.score[missed[0]] == found.score[found.same].min()
+    assert not found.same[passed].any() and found.score[passed[0]] == found.score[~found.same].max()
+    text = verification_page(fitted, recordings, found, spoken, 1)
+    wanted = [recordings.names[side[at[0]]] for at in (missed, passed) for side in (found.left, found.right)]
+    kept = dict(zip(recordings.names, read(spoken).signals, strict=True))
+    assert [s.tolist() for s, _ in played(text)] == [np.rint(kept[n] * 32768).astype(int).tolist() for n in wanted]
+    assert not any(name in text for name in [*recordings.names, *recordings.speaker, str(spoken)])
+    assert "ours: pretrained" in text and not played(verification_page(fitted, recordings, found, None, 1))
