@@ -144,16 +144,18 @@ class Predict:
     device: str = "cpu"
 
     def run(self) -> None:
+        from core.tables import check_format, write_table
         from healthcare.classifier import ImageClassifier
         from healthcare.data import read_new
-        from healthcare.tables import predictions, written
+        from healthcare.tables import predictions
 
+        check_format(self.out)
         prevalence = None if self.prevalence is None else _prevalence(self.prevalence)
         classifier = ImageClassifier.load(self.run_).on(self.device)
         classifier.views = classifier.views if self.views is None else self.views
         images = read_new(self.data, classifier.recipe_.reading)
         table = predictions(classifier, images, prevalence, self.coverage)
-        print(f"{len(images)} images: {written(table, self.out)}")
+        print(f"{len(images)} images: {write_table(table, self.out)}")
         print(f"low, high: {classifier.interval_means()}")
         if prevalence == "estimate":
             print(
@@ -184,18 +186,20 @@ class Embed:
     device: str = "cpu"
 
     def run(self) -> None:
+        from core.tables import check_format, write_table
         from healthcare.data import Images, read_new
         from healthcare.estimators import ImageEncoder
-        from healthcare.tables import embeddings, written
+        from healthcare.tables import embeddings
         from healthcare.volumes import Volumes, open_volumes
 
+        check_format(self.out)
         encoder = ImageEncoder.load(self.run_).on(self.device)
         reading = encoder.recipe_.reading
         if encoder.recipe_.patches:  # as it was trained: cube by cube
             images: Images | Volumes = open_volumes(self.data, reading.size, reading.limits)
         else:
             images = read_new(self.data, reading)
-        print(f"{len(images)} images: {written(embeddings(encoder, images), self.out)}")
+        print(f"{len(images)} images: {write_table(embeddings(encoder, images), self.out)}")
         if len(images.quarantine):
             place = images.quarantine.write(self.out.with_name("quarantine.csv"))
             print(f"{images.quarantine.summary()}; each with its reason: {place}")
@@ -222,16 +226,18 @@ class Similar:
     device: str = "cpu"
 
     def run(self) -> None:
+        from core.tables import check_format, write_table
         from healthcare.data import read, read_new
         from healthcare.estimators import ImageEncoder
-        from healthcare.tables import similar_cases, written
+        from healthcare.tables import similar_cases
 
+        check_format(self.out)
         encoder = ImageEncoder.load(self.run_).on(self.device)
         images = read_new(self.data, encoder.recipe_.reading)
         archive = read(self.among, encoder.recipe_.reading)
         table = similar_cases(encoder, images, archive, self.k)
         print(
-            f"{self.k} similar cases of each of {len(images)} images among {len(archive)}: {written(table, self.out)}"
+            f"{self.k} similar cases of each of {len(images)} images among {len(archive)}: {write_table(table, self.out)}"
         )
         for name, found in (("new", images), ("archive", archive)):
             if len(found.quarantine):

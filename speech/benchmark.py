@@ -20,7 +20,7 @@ from core.errors import UserError
 from speech import methods_bench
 from speech.data import Recordings
 from speech.estimators import AudioEncoder
-from speech.evaluation import PRETRAINED, RANDOM
+from speech.outcome import PRETRAINED, RANDOM
 from speech.presets import Recipe, recipe
 from speech.probes import heard
 from speech.protocol import speaker_folds

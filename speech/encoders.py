@@ -106,14 +106,24 @@ class SpectrogramNet(Encoder):
         return Tokens(self.fold(x.transpose(2, 3).flatten(1, 2).contiguous()).transpose(1, 2))
 
     def embed(self, batch: Batch) -> Tensor:
-        x = self(batch).x.transpose(1, 2)  # (B, features, T')
-        mean = F.adaptive_avg_pool1d(x, self.segments).flatten(1)
+        return self._pooled(self(batch).x.transpose(1, 2))
+
+    def _pooled(self, places: Tensor) -> Tensor:
+        """(B, features, T') to (B, dim)."""
+        mean = F.adaptive_avg_pool1d(places, self.segments).flatten(1)
         if self.pool == "mean":
             return mean
-        return torch.cat([mean, F.adaptive_max_pool1d(x, self.segments).flatten(1)], 1)
+        return torch.cat([mean, F.adaptive_max_pool1d(places, self.segments).flatten(1)], 1)
 
     def layers(self, batch: Batch) -> list[Tensor]:
         return self._stages(batch)
+
+    def layer_features(self, batch: Batch) -> list[Tensor]:
+        """Of each stage mean and maximum over time, channels and frequency in place; the embedding last."""
+        stages = self._stages(batch)
+        flat = [x.transpose(2, 3).flatten(1, 2) for x in stages]  # (B, C·F', T')
+        last = self._pooled(self.fold(flat[-1].contiguous()))
+        return [*(torch.cat([x.mean(2), x.amax(2)], 1) for x in flat), last]
 
 
 def build_encoder(config: EncoderConfig, bands: int) -> Encoder:

@@ -27,7 +27,8 @@ from core.statistics import Estimate
 from speech.baselines import floor_features
 from speech.data import Recordings, together
 from speech.estimators import AudioClassifier, AudioEncoder
-from speech.evaluation import LEAST_STEPS, PRETRAINED, RANDOM, SCRATCH, TUNED, equal_steps, floor_name, interval
+from speech.evaluation import LEAST_STEPS, equal_steps
+from speech.outcome import PRETRAINED, RANDOM, SCRATCH, TUNED, floor_name, interval
 from speech.presets import SOUNDS, WORDS, Recipe, recipe
 from speech.probes import heard, probe_groups
 from speech.protocol import Split, speaker_folds, split

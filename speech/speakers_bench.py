@@ -19,7 +19,8 @@ from core.statistics import Estimate, bootstrap
 from core.verification import eer, trials
 from speech.baselines import floor_features
 from speech.data import Recordings
-from speech.estimators import AudioEncoder, Fronted
+from speech.estimators import AudioEncoder
+from speech.fronted import Fronted
 from speech.presets import Recipe
 from speech.verification import scores
 

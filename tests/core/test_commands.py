@@ -33,6 +33,7 @@ class Recipe:
     steps: int | None = None
     causal: bool = False
     names: tuple[str, ...] = ("a",)
+    side: Literal[1, 2] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def test_settings_change_nested_values_and_go_through_json() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [("inner.rate=1", "unknown setting"), ("lr", "no '='"), ("pool=max", "choose from mean, last"), ("steps=many", "is not a value"),
-     ("causal=3", "is not a value"), ("steps.x=3", "has no parts")],
+     ("causal=3", "is not a value"), ("side=7", "give 1 or 2 or none"), ("steps.x=3", "has no parts")],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(change: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
@@ -97,6 +98,32 @@ def test_mistakes_end_in_one_line(how: str, code: int, line: str, capsys: pytest
         main("test", {"fail": Fail, "other": Fail}, "A test.", ["fail", "--how", how])
     error = capsys.readouterr().err
     assert end.value.code == code and line in error and error.count("\n") <= 1
+
+
+@dataclass(frozen=True)
+class Train:
+    """Trains nothing."""
+
+    steps: int | None = None
+    minutes: float | None = None
+    device: str = "cpu"
+
+    def run(self) -> None:
+        raise AssertionError("it should not have come so far")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [(("--steps", "1", "--minutes", "1"), "both --steps and --minutes are given"),
+     (("--device", "banana"), "device 'banana' cannot be used here"), (("--device", "cuda:99"), "device 'cuda:99' cannot be used here")],
+)  # fmt: skip
+def test_flags_that_cannot_be_are_told_before_any_work(
+    arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main("test", {"train": Train, "other": Fail}, "A test.", ["train", *arguments])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and line in error and error.count("\n") == 1
 
 
 def test_bugs_keep_their_traceback() -> None:

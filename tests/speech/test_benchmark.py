@@ -10,7 +10,7 @@ from speech import benchmark, probes, sets_bench, speakers_bench
 from speech.benchmark import BenchConfig, bench
 from speech.data import together
 from speech.estimators import AudioEncoder
-from speech.evaluation import PRETRAINED, RANDOM, SCRATCH, TUNED
+from speech.outcome import PRETRAINED, RANDOM, SCRATCH, TUNED
 from speech.sets_bench import Ground, Terms
 
 
