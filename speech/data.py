@@ -106,7 +106,8 @@ def together(parts: Sequence[Recordings]) -> Recordings:
     columns = {
         n: np.concatenate([getattr(part, n) for part in parts]) for n in ("names", "seconds", "digest", *COLUMNS)
     }
-    return Recordings(signals=[signal for part in parts for signal in part.signals], **columns)
+    signals = [signal for part in parts for signal in part.signals]
+    return replace(parts[0], signals=signals, quarantine=Quarantine(), source={}, **columns)
 
 
 def wave_only(wave: Wave) -> NDArray:
