@@ -25,7 +25,7 @@ from healthcare.data import Images, plain, resized
 from healthcare.encoders import build_encoder
 from healthcare.methods import build
 from healthcare.presets import PRESETS, Recipe, batch_for, simclr
-from healthcare.readers import Unreadable
+from healthcare.readers import Reading, Unreadable
 from healthcare.views import MILD, augment, fixed_views
 from healthcare.volumes import CubeBatches, Volumes
 
@@ -120,6 +120,16 @@ class ImageEncoder(RecipeEncoder):
 
     def __init__(self, recipe: Recipe | None = None) -> None:
         self.recipe = recipe
+
+    @property
+    def reading(self) -> Reading:
+        """How data for it are read: as volumes where it was trained on volumes, also where its recipe left that to the data.
+
+        Slices of a DICOM series are otherwise taken for images.
+        """
+        self._check_fitted()
+        reading = self.recipe_.reading
+        return replace(reading, dims=3) if self.dims_ == 3 else reading
 
     def fit(
         self, X: Images | Volumes | NDArray, y: object = None, *, out: str | Path | None = None,
