@@ -153,6 +153,19 @@ def test_the_report_is_one_escaped_page_without_network(tmp_path: Path) -> None:
     assert evaluation().best_floor()[0] == "raw & linear"
 
 
+def test_what_was_found_is_told_and_an_interval_only_where_there_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    found = evaluation()
+    found.metrics["aurc"] = Estimate(0.25, math.nan, math.nan)
+    found.answers["labels_saved"] = Answer("not measured", Estimate(math.nan, math.nan, math.nan), "no curve")
+    found.tell(tmp_path)
+    assert capsys.readouterr().out.splitlines() == [
+        "auroc: 0.900 [0.850, 0.940]", "aurc: 0.250", "pretraining: helps, 0.100 [0.020, 0.200]: against <scratch>",
+        "labels_saved: not measured, not measured: no curve", f"report: {tmp_path / 'report.html'}",
+    ]  # fmt: skip
+
+
 def test_a_stopped_bench_goes_on_and_failures_stay_in_the_record(tmp_path: Path) -> None:
     calls: list[int] = []
 
