@@ -354,7 +354,8 @@ class Bench:
     """The benchmark of speech: resumable by (test, seed); writes results.json.
 
     Attributes:
-        only: one test (smoke, fsdd-floors, fsdd-choice, fsdd, methods, or one method as methods-NAME); all but smoke by default.
+        only: one test (smoke, speed, fsdd-floors, fsdd-choice, fsdd, methods, or one method as methods-NAME); all but smoke and speed by
+            default.
         minutes: pretraining of each fold, 1 where it is not given; a training from scratch with all labels reads as many
             spectrograms. The methods train 400 steps where it is not given.
         seeds: how many.
