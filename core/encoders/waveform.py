@@ -86,9 +86,7 @@ class WaveformStem(Stem):
         for _, stride in self.convolutions:
             pad = None if pad is None else pad[:, ::stride]
             keep.append(None if pad is None else (~pad)[..., None].to(x.dtype))
-        parameters = [
-            p for stage in self.stages for part in (stage[0], stage[1].norm) for p in (part.weight, part.bias)
-        ]
+        parameters = [p for stage in self.stages for p in stage.parameters()]  # the convolution's, then the norm's
         x = Strided.apply(x, [stride for _, stride in self.convolutions], keep, *parameters)
         return Tokens(self.project[0](x), pad)
 
