@@ -53,7 +53,7 @@ def test_one_long_recording_among_short_ones_trains_within_the_bound(wave: bool)
         rows = []
         for number in range(len(batches)):
             batch = batches.batch(epoch, number)
-            assert 2 <= len(batch["pad"]) and batch["pad"].numel() <= BOUND * places
+            assert len(batch["pad"]) >= 2 and batch["pad"].numel() <= BOUND * places
             rows += batch["index"].tolist()
             if 0 in batch["index"]:  # the long one: a third of the bound, from anywhere in it
                 long = batch[key][batch["index"].tolist().index(0)]
@@ -76,7 +76,9 @@ def test_whatever_the_lengths_batches_keep_the_bound_and_nobody_is_alone(seed: i
     least = 2 + seed % 3
     for count in (least, 5, 41, 120):
         lengths = (
-            draw.integers(1, 100, count) if seed % 2 else np.minimum(draw.geometric(0.03, count) + draw.integers(0, 2), 90)
+            draw.integers(1, 100, count)
+            if seed % 2
+            else np.minimum(draw.geometric(0.03, count) + draw.integers(0, 2), 90)
         )
         longest = int(lengths.max())
         tokens = (2 * least - 1) * longest + int(draw.integers(0, 2 * longest))
@@ -142,7 +144,9 @@ def test_what_is_only_read_keeps_the_bound_too_and_its_order() -> None:
     assert bounds.window(free) == 6000 and bounds.told(free, [9000]) is None and bounds.told(chosen, [1000]) is None
 
 
-@pytest.mark.parametrize(("name", "seconds"), [("simclr", 30.0), ("bestrq", 0.1), ("bestrq", -1.0), ("bestrq", float("nan"))])
+@pytest.mark.parametrize(
+    ("name", "seconds"), [("simclr", 30.0), ("bestrq", 0.1), ("bestrq", -1.0), ("bestrq", float("nan"))]
+)
 def test_a_bound_that_cannot_be_is_one_line(name: str, seconds: float) -> None:
     with pytest.raises(UserError, match="max_seconds is"):
         replace(recipe(name), max_seconds=seconds)
