@@ -117,6 +117,15 @@ class Evaluation:
             page.write_text(render(self), encoding="utf-8")
         return out / "report.html"
 
+    def tell(self, out: str | Path) -> None:
+        """Write, then print every figure, each answer, and where the report is."""
+        page = self.write(out)
+        for name, estimate in self.metrics.items():
+            print(f"{name}: {estimate}")
+        for question, found in self.answers.items():
+            print(f"{question}: {found.verdict}, {found.estimate}: {found.detail}")
+        print(f"report: {page}")
+
 
 def verdict(difference: Estimate) -> str:
     """What an interval of a difference allows to say."""

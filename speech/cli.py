@@ -132,7 +132,8 @@ class Pretrain:
         everything: hold nothing out (such a run cannot be evaluated on this data).
         seed: of initial weights, order and views.
         device: cpu, cuda, cuda:1, …
-        set: other settings of the recipe, as key=value, such as views.tract=0.3 or train.lr=1e-3.
+        set: other settings of the recipe, as key=value, such as views.tract=0.3 or train.lr=1e-3; max_seconds=60 bounds a batch by its
+            sound, padding included, where recordings are of many lengths (with max_frames=6000 for those of a minute).
     """
 
     data: str
@@ -153,8 +154,6 @@ class Pretrain:
         from speech.presets import recipe
         from speech.protocol import split
 
-        if self.steps is not None and self.minutes is not None:
-            raise UserError("both --steps and --minutes", where="pretrain", mend="give one of them")
         if self.everything and self.fold is not None:
             raise UserError(
                 "--everything holds nothing out, --fold holds one out", where="pretrain", mend="give one of them"
@@ -275,12 +274,12 @@ class Finetune:
 
 @dataclass(frozen=True)
 class Predict:
-    """A label for each recording: CSV of file, label and probability. Bad recordings are listed beside it.
+    """A label for each recording: a table of file, label and probability. Bad recordings are listed beside it.
 
     Attributes:
         run: what finetune wrote.
         data: folder, tar or recording.
-        out: the CSV.
+        out: .csv or .parquet.
         pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
         device: cpu, cuda, …
     """
@@ -294,34 +293,34 @@ class Predict:
     def run(self) -> None:
         import pandas as pd
 
-        from core.quarantine import csv_safe
+        from core.tables import check_format, write_table
         from speech.estimators import AudioClassifier
 
+        check_format(self.out)
         classifier = AudioClassifier.load(self.run_)
         classifier.device = self.device
         recordings = classifier.read(self.data)
         share = classifier.predict_proba(recordings)
         table = pd.DataFrame(
             {
-                "file": [csv_safe(name) for name in names(recordings, self.pseudonymise)],
-                "label": [csv_safe(label) for label in classifier.classes_[share.argmax(1)].astype(object)],
+                "file": names(recordings, self.pseudonymise),
+                "label": classifier.classes_[share.argmax(1)].astype(object),
                 "probability": share.max(1).round(4),
             }
         )
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(self.out, index=False)
+        write_table(table, self.out)
         aside(recordings, self.out)
         print(f"{len(table)} labels: {self.out}")
 
 
 @dataclass(frozen=True)
 class Embed:
-    """Features of each recording: parquet of file and D columns. Bad recordings are listed beside it.
+    """Features of each recording: a table of file and D columns. Bad recordings are listed beside it.
 
     Attributes:
         run: what pretrain wrote.
         data: folder, tar or recording.
-        out: the parquet file.
+        out: .parquet or .csv; frames are written as .parquet alone.
         frames: a row for each token (frame) of each recording, with its start and end in seconds.
         pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
         device: cpu, cuda, …
@@ -337,8 +336,10 @@ class Embed:
     def run(self) -> None:
         import pandas as pd
 
+        from core.tables import check_format, write_table
         from speech.estimators import AudioEncoder
 
+        check_format(self.out)
         encoder = AudioEncoder.load(self.run_)
         encoder.device = self.device
         recordings = encoder.read(self.data)
@@ -352,8 +353,7 @@ class Embed:
         features = encoder.transform(recordings)
         table = pd.DataFrame(features, columns=[f"f{i}" for i in range(features.shape[1])])
         table.insert(0, "file", names(recordings, self.pseudonymise))
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        table.to_parquet(self.out, index=False)
+        write_table(table, self.out)
         aside(recordings, self.out)
         print(f"{features.shape[0]} × {features.shape[1]} features: {self.out}")
 
@@ -363,7 +363,8 @@ class Bench:
     """The benchmark of speech: resumable by (test, seed); writes results.json.
 
     Attributes:
-        only: one test (smoke, fsdd-floors, fsdd-choice, fsdd, methods, or one method as methods-NAME); all but smoke by default.
+        only: one test (smoke, speed, fsdd-floors, fsdd-choice, fsdd, methods, or one method as methods-NAME); all but smoke and speed by
+            default.
         minutes: pretraining of each fold, 1 where it is not given; a training from scratch with all labels reads as many
             spectrograms. The methods train 400 steps where it is not given.
         seeds: how many.

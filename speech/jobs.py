@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 from core.cli import say
-from speech.tables import check_format, hashed, list_aside, names, write_table
+from core.tables import check_format, write_table
+from speech.tables import hashed, list_aside, names
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ class Verify:
     seed: int = 0
     device: str = "cpu"
 
+    writes_folder: ClassVar[bool] = True
+
     def run(self) -> None:
         import json
 
@@ -129,8 +132,6 @@ class Verify:
         if not 0 <= self.sounds <= 5:
             raise UserError(f"{self.sounds} pairs", where="--sounds", mend="play 0 to 5 of each kind")
 
-        if self.out.suffix:
-            say(f"{self.out} will be a folder")
         encoder = AudioEncoder.load(self.run_)
         encoder.device = self.device
         recordings = encoder.read(self.data)
