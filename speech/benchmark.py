@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from core.bench import Bench, Row, row
 from core.errors import UserError
 from core.statistics import Estimate
-from speech import methods_bench
+from speech import methods_bench, speed
 from speech.baselines import floor_features
 from speech.data import Recordings
 from speech.estimators import AudioEncoder
@@ -85,13 +85,18 @@ def bench(only: str | None, minutes: float | None, config: BenchConfig, out: Pat
         UserError: an unknown test.
     """
     config = config if minutes is None else replace(config, minutes=minutes)
-    if only not in (None, "smoke", "methods", *TESTS) and not str(only).startswith("methods-"):
-        known = ", ".join([*TESTS, "methods", "smoke"])
+    if only not in (None, "smoke", "speed", "methods", *TESTS) and not str(only).startswith("methods-"):
+        known = ", ".join([*TESTS, "speed", "methods", "smoke"])
         raise UserError(f"no test '{only}'", where="--only", mend=f"choose from {known}")
     if config.minutes <= 0 or config.seeds < 1:
         raise UserError("nothing to run", where="bench", mend="give minutes above 0 and seeds of 1 or more")
     if only == "smoke":
         return smoke(say)
+    if only == "speed":
+        record = Bench(out, {"contests": repr(speed.CONTESTS)}, say)
+        record.run(only, 0, lambda: speed.speed(say, speed.CONTESTS))
+        say(f"results: {record.write()}")
+        return 0
     recipes = hashlib.sha256(repr(candidates()).encode()).hexdigest()[:12]  # parts made by other recipes are made again
     spent = {key: value for key, value in asdict(config).items() if key != "seeds"}
     record = Bench(out, spent | {"recipes": recipes}, say)

@@ -132,7 +132,8 @@ class Pretrain:
         everything: hold nothing out (such a run cannot be evaluated on this data).
         seed: of initial weights, order and views.
         device: cpu, cuda, cuda:1, …
-        set: other settings of the recipe, as key=value, such as views.tract=0.3 or train.lr=1e-3.
+        set: other settings of the recipe, as key=value, such as views.tract=0.3 or train.lr=1e-3; max_seconds=60 bounds a batch by its
+            sound, padding included, where recordings are of many lengths (with max_frames=6000 for those of a minute).
     """
 
     data: str
@@ -186,6 +187,10 @@ class Evaluate:
         scratch_steps: of each training from scratch with all labels; by default all of them together read half as many
             spectrograms as the pretraining.
         fine_tune: also train the pretrained encoder on the labels.
+        probe: of the frozen nets: their last layer, or a weighted sum of all layers (Transformers alone).
+        fractions: of the labels, rising to 1; the first makes the main figure.
+        sounds: recordings of the worst errors that the report plays, at most 20, and with them three of the training; 0 for none,
+            where the report goes to people who may not hear them.
         device: cpu, cuda, …
     """
 
@@ -195,6 +200,9 @@ class Evaluate:
     draws: int = 3
     scratch_steps: int | None = None
     fine_tune: bool = False
+    probe: Literal["last", "layers"] = "last"
+    fractions: tuple[float, ...] = (0.1, 1.0)
+    sounds: int = 6
     seed: int = 0
     device: str = "cpu"
 
@@ -203,13 +211,14 @@ class Evaluate:
         from speech.evaluation import EvalConfig, evaluate
 
         config = EvalConfig(
-            draws=self.draws, scratch_steps=self.scratch_steps, fine_tune=self.fine_tune, seed=self.seed
-        )
+            fractions=self.fractions, draws=self.draws, scratch_steps=self.scratch_steps, fine_tune=self.fine_tune, seed=self.seed,
+            probe=self.probe, sounds=self.sounds,
+        )  # fmt: skip
         encoder = AudioEncoder.load(self.run_)
         encoder.device = self.device
         recordings = encoder.read(self.data)
         say(recordings.summary())
-        evaluation = evaluate(encoder, recordings, config, say)
+        evaluation = evaluate(encoder, recordings, config, say, self.data)
         page = evaluation.write(self.out)
         name, floor = evaluation.best_floor()
         print(f"{evaluation.main} {evaluation.metrics[evaluation.main]}, best floor {floor} ({name})")
@@ -226,7 +235,8 @@ class Finetune:
         run: what pretrain wrote.
         data: recordings with labels; those without one are left out.
         out: the classifier's folder.
-        tune: probe (a linear layer on frozen features) or all (the whole net is trained on).
+        tune: probe (a linear layer on frozen features), layers (on a weighted sum of all layers, weights learned too; Transformers
+            alone) or all (the whole net is trained on).
         minutes: wall time of `all`.
         split: use the recordings of this split alone (train, for one that can be tested).
         device: cpu, cuda, …
@@ -235,7 +245,7 @@ class Finetune:
     run_: Annotated[Path, tyro.conf.arg(name="run")]
     data: str
     out: Path
-    tune: Literal["probe", "all"] = "probe"
+    tune: Literal["probe", "layers", "all"] = "probe"
     minutes: float = 1.0
     split: str | None = None
     device: str = "cpu"
@@ -353,7 +363,8 @@ class Bench:
     """The benchmark of speech: resumable by (test, seed); writes results.json.
 
     Attributes:
-        only: one test (smoke, fsdd-floors, fsdd-choice, fsdd, methods, or one method as methods-NAME); all but smoke by default.
+        only: one test (smoke, speed, fsdd-floors, fsdd-choice, fsdd, methods, or one method as methods-NAME); all but smoke and speed by
+            default.
         minutes: pretraining of each fold, 1 where it is not given; a training from scratch with all labels reads as many
             spectrograms. The methods train 400 steps where it is not given.
         seeds: how many.
