@@ -38,7 +38,7 @@ figures: $(READY)  # rewrite the README's table from docs/results
 	$(BIN)/python -m core.figures $(FROM)
 
 peers: $(READY)  # what core.benchmark is measured beside and is no dependency, over the project's own torch: .peers/NAME
-	for name in kornia ptls rectools recbole; do \
+	for name in kornia ptls rectools recbole speechbrain; do \
 		rm -rf .peers/$$name; \
 		if command -v uv >/dev/null 2>&1; then \
 			uv pip install --quiet --python $(BIN)/python --target .peers/$$name --no-deps -r core/peers/$$name.txt; \

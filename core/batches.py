@@ -169,6 +169,8 @@ class SequenceBatches:
         max_tokens: bound of sequences × longest, padding included: short sequences then come in larger batches than long
             ones. Every sequence comes once an epoch, the batches of one length are equally large but for one row, and an
             epoch has the same number of batches each time.
+        least: sequences that a batch holds where `max_tokens` is given. The bound, and `batch_size`, must be that of 2·least - 1 of the
+            longest, since as many and one more would otherwise leave some alone.
     """
 
     ragged: Ragged
@@ -179,15 +181,22 @@ class SequenceBatches:
     min_length: int = 1
     bucket: bool = True
     max_tokens: int | None = None
+    least: int = 2
     _orders: dict[int, list[NDArray]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check(len(self._usable), self.batch_size)
         longest = min(int(self.ragged.lengths.max()), self.max_length)
-        if self.max_tokens is not None and self.max_tokens < 2 * longest:
+        few = 2 * self.least - 1
+        if self.max_tokens is not None and self.max_tokens < few * longest:
             raise UserError(
-                f"{self.max_tokens} tokens are fewer than two sequences of {longest}", where="max_tokens",
-                mend=f"use {2 * longest} or more, or a smaller max_length",
+                f"{self.max_tokens} tokens are fewer than {few} sequences of {longest}", where="max_tokens",
+                mend=f"use {few * longest} or more, or a smaller max_length",
+            )  # fmt: skip
+        if self.max_tokens is not None and (self.batch_size < few or len(self._usable) < self.least):
+            raise UserError(
+                f"batches of {self.least} or more sequences, of {len(self._usable)}, at most {self.batch_size} a batch",
+                where="batch_size", mend=f"use {few} or more, and give more data",
             )  # fmt: skip
 
     @property
@@ -209,7 +218,8 @@ class SequenceBatches:
         return min(self.batch_size, self.max_tokens // length)
 
     def _edges(self, lengths: NDArray) -> NDArray:
-        """Longest sequence of each bucket, rising; every bucket but a lone one holds a whole batch or more."""
+        """Longest sequence of each bucket, rising; every bucket but the first holds a whole batch or more, and that one no fewer sequences
+        than the batches of the next."""
         longest, edges = int(lengths[-1]), [int(lengths[-1])]
         above = len(lengths)  # sequences up to the last edge
         while self.bucket:
@@ -217,7 +227,7 @@ class SequenceBatches:
             # a bucket too small for a batch reaches further down, to shorter sequences
             start = min(start, above - self._most(longest))
             start = int(np.searchsorted(lengths, lengths[start], "left")) if start > 0 else 0
-            if start == 0 or start < self._most(int(lengths[start - 1])):
+            if start == 0 or start < self._most(longest):
                 break
             longest, above = int(lengths[start - 1]), start
             edges.append(longest)

@@ -32,13 +32,16 @@ class Clip:
     """A sound with its drawing: `wav` is a whole file, empty where there is nothing to play; `svg` is made by us."""
 
     caption: str
-    svg: str = ""
-    wav: bytes = b""
+    svg: str = field(default="", repr=False)
+    wav: bytes = field(default=b"", repr=False)
 
     @property
     def address(self) -> str:
         """The sound as a data address, so that the page needs nothing beside it."""
         return "data:audio/wav;base64," + b64encode(self.wav).decode()
+
+    def _repr_html_(self) -> str:
+        return Section("", clips=(self,))._repr_html_()
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,14 @@ class Section:
     text: str = ""
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[object, ...], ...] = ()
-    svg: str = ""
+    svg: str = field(default="", repr=False)
     clips: tuple[Clip, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from core.report import section_html
+
+        return section_html(self)
 
 
 @dataclass
@@ -107,6 +116,15 @@ class Evaluation:
             figures.write_text(json.dumps(self.json(), indent=1) + "\n", encoding="utf-8")
             page.write_text(render(self), encoding="utf-8")
         return out / "report.html"
+
+    def tell(self, out: str | Path) -> None:
+        """Write, then print every figure, each answer, and where the report is."""
+        page = self.write(out)
+        for name, estimate in self.metrics.items():
+            print(f"{name}: {estimate}")
+        for question, found in self.answers.items():
+            print(f"{question}: {found.verdict}, {found.estimate}: {found.detail}")
+        print(f"report: {page}")
 
 
 def verdict(difference: Estimate) -> str:

@@ -1,7 +1,7 @@
 """The benchmark of speech: which tests there are, and what each of them runs.
 
 `smoke` holds out two speakers for a minute, with checks on sanity; the tests of quality are speech.sets_bench's, `speakers` is
-speech.speakers_bench's, `methods` speech.methods_bench's.
+speech.speakers_bench's, `methods` speech.methods_bench's, `speed` speech.speed's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from core.bench import Bench, Row
 from core.config import to_dict
 from core.errors import UserError
-from speech import methods_bench
+from speech import methods_bench, speed
 from speech.data import Recordings
 from speech.estimators import AudioEncoder
 from speech.outcome import PRETRAINED, RANDOM
@@ -64,13 +64,18 @@ def bench(
     Raises:
         UserError: an unknown test.
     """
-    if only not in (None, "smoke", "methods", *TESTS) and not str(only).startswith("methods-"):
-        known = ", ".join([*TESTS, "methods", "smoke"])
+    if only not in (None, "smoke", "speed", "methods", *TESTS) and not str(only).startswith("methods-"):
+        known = ", ".join([*TESTS, "speed", "methods", "smoke"])
         raise UserError(f"no test '{only}'", where="--only", mend=f"choose from {known}")
     if config.seeds < 1 or (minutes is not None and minutes <= 0):
         raise UserError("nothing to run", where="bench", mend="give minutes above 0 and seeds of 1 or more")
     if only == "smoke":
         return smoke(say)
+    if only == "speed":
+        record = Bench(out, {"contests": repr(speed.CONTESTS)}, say)
+        record.run(only, 0, lambda: speed.speed(say, speed.CONTESTS))
+        say(f"results: {record.write()}")
+        return 0
     if only is None or only.startswith("methods"):
         chosen = [] if only in (None, "methods") else [str(only).removeprefix("methods-")]
         methods_bench.run(reads(DATA, recipe("simclr")), out, minutes, config.seeds, chosen, say)

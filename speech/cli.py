@@ -132,7 +132,8 @@ class Pretrain:
         everything: hold nothing out (such a run cannot be evaluated on this data).
         seed: of initial weights, order and views.
         device: cpu, cuda, cuda:1, …
-        set: other settings of the recipe, as key=value, such as views.tract=0.3 or train.lr=1e-3.
+        set: other settings of the recipe, as key=value, such as views.tract=0.3 or train.lr=1e-3; max_seconds=60 bounds a batch by its
+            sound, padding included, where recordings are of many lengths (with max_frames=6000 for those of a minute).
     """
 
     data: str
@@ -362,8 +363,8 @@ class Bench:
     """The benchmark of speech: resumable by (test, seed); writes results.json.
 
     Attributes:
-        only: one test (smoke, fsdd-loso, arabic-digits, esc10, each of them with -tuned, gain, ten-percent, speakers, methods, or one method as methods-NAME); all but
-            smoke by default.
+        only: one test (smoke, speed, fsdd-loso, arabic-digits, esc10, each of these three with -tuned, gain, ten-percent, speakers, methods, or
+            one method as methods-NAME); all but smoke and speed by default.
         minutes: each training of `methods`, 400 steps where it is not given; the other tests count steps.
         seeds: how many.
         out: folder of parts and results.

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from core.batches import Ragged, SequenceBatches
+from core.cli import say
 from core.config import from_dict, to_dict
 from core.device import one_thread
 from core.errors import UserError
@@ -23,6 +24,7 @@ from core.methods import Classifier
 from core.probes import embed, linear_model
 from core.tokens import Batch
 from core.training import TrainConfig
+from speech import bounds
 from speech.audio import Wave
 from speech.codebooks import census
 from speech.data import Recordings, read
@@ -97,6 +99,9 @@ class AudioEncoder(PretrainedEncoder):
         self.recipe_ = self.settings()
         self.fold_ = fold
         self.seen_ = sorted(digest[:16] for digest in recordings.digest)
+        line = bounds.told(self.recipe_, [len(signal) for signal in recordings.signals])
+        if line:
+            (note or say)(line)
         if isinstance(self.recipe_.pretext, Units):
             pretrained_twice(self, recordings, self.recipe_.pretext, out, note)
         else:
@@ -116,24 +121,34 @@ class AudioEncoder(PretrainedEncoder):
     def batches(
         self, recordings: Recordings, size: int | None = None, units: list[NDArray] | None = None
     ) -> SequenceBatches:
-        """Batches `{"mel" or "wave", "pad", "index"}` of all recordings; `units`, one a frame, are cut as the frames are."""
+        """Batches `{"mel" or "wave", "pad", "index"}` of all recordings; `units`, one a frame, are cut as the frames are.
+
+        With the recipe's `max_seconds` they hold so much sound at most, padding included, whatever their number.
+        """
         s = getattr(self, "recipe_", None) or self.settings()
         ragged = self._ragged(recordings)
         if units is not None:
             ragged = Ragged({**ragged.fields, "unit": np.concatenate(units)}, ragged.offsets)
         # the negatives of views should differ in more than their length, so it takes no buckets
         return SequenceBatches(
-            ragged,
-            size or s.batch_size,
-            s.train.seed,
-            self.longest(),
-            bucket=not s.stretched,
-        )
+            ragged, size or s.batch_size, s.train.seed, bounds.window(s), bucket=not s.stretched, max_tokens=bounds.bound(s),
+            least=bounds.least(),
+        )  # fmt: skip
+
+    def in_order(self, recordings: Recordings, most: int = 256, cut: bool = True) -> Iterator[Batch]:
+        """Batches of all recordings in order, for reading alone: `most` at a time, or fewer where `max_seconds` holds no more.
+
+        Args:
+            cut: to the last `max_frames`.
+        """
+        s, ragged = getattr(self, "recipe_", None) or self.settings(), self._ragged(recordings)
+        longest = bounds.longest(s) if cut else int(ragged.lengths.max())
+        for rows in bounds.runs(s, np.minimum(ragged.lengths, longest), most):
+            yield ragged.padded(rows, longest)
 
     def longest(self) -> int:
         """Frames, or samples, that a recording is cut to."""
-        s = getattr(self, "recipe_", None) or self.settings()
-        return s.max_frames * (round(s.mel.hop * s.mel.rate) if s.encoder.kind == "wave" else 1)
+        return bounds.longest(getattr(self, "recipe_", None) or self.settings())
 
     def _ragged(self, recordings: Recordings) -> Ragged:
         """What the encoder reads of all recordings, raw."""
@@ -163,10 +178,7 @@ class AudioEncoder(PretrainedEncoder):
     def _frozen(self, X: str | Path | Recordings) -> tuple[Fronted, Iterator[Batch]]:
         self._check_fitted()
         recordings = self.read(X)
-        fronted = Fronted(self.encoder_, self.recipe_)
-        if len(recordings) == 1:  # batches hold two or more
-            return fronted, iter([self._ragged(recordings).padded(np.array([0]), self.longest())])
-        return fronted, self.batches(recordings, 256).ordered()
+        return Fronted(self.encoder_, self.recipe_), self.in_order(recordings)
 
     def example(self) -> Batch:
         """Two recordings of silence, as the encoder reads it: prepared by the recipe."""
@@ -322,18 +334,19 @@ class AudioClassifier(PretrainedEncoder):
 
     def predict_proba(self, X: str | Path | Recordings) -> NDArray[np.float64]:
         """(N, C) probabilities in the order of `classes_`."""
-        self._check_fitted()
+        twin = self._features()
         assert self.heads_ is not None
         if isinstance(self.heads_, LayerProbe):
-            return probabilities(self.heads_, stacked(self._features().transform_layers(X)))
-        features = self._features().transform(X)
+            return probabilities(self.heads_, stacked(twin.transform_layers(X)))
+        features = twin.transform(X)
         with torch.no_grad():
             logits = self.heads_.cpu()(torch.from_numpy(features))
         return logits.double().softmax(1).numpy()
 
     def predict(self, X: str | Path | Recordings) -> NDArray:
         """(N,) labels."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        place = self.predict_proba(X).argmax(1)  # first, since it tells whether there is anything fitted
+        return self.classes_[place]
 
     def transform(self, X: str | Path | Recordings) -> NDArray[np.float32]:
         """Embeddings (N, D), those of the tuned encoder."""
@@ -344,6 +357,7 @@ class AudioClassifier(PretrainedEncoder):
         return self._features().read(data)
 
     def _features(self) -> AudioEncoder:
+        self._check_fitted()
         twin = AudioEncoder(self.recipe_, device=getattr(self, "device", "cpu"))
         twin.recipe_, twin.encoder_ = self.recipe_, self.encoder_
         return twin

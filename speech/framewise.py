@@ -23,15 +23,11 @@ def frames_of(encoder: AudioEncoder, recordings: Recordings) -> Iterator[NDArray
     A token stands for an equal share of what was heard: convolutional nets stretch every recording to one length.
     """
     fronted = Fronted(encoder.encoder_, encoder.recipe_).to(encoder.device).eval()
-    for start in range(0, len(recordings), 64):
-        rows = np.arange(start, min(start + 64, len(recordings)))
-        rows = np.append(rows, rows[-1]) if len(rows) == 1 else rows  # batches hold two or more
-        part = encoder.batches(recordings.select(rows), 64)
-        tokens = fronted(to_device(next(part.ordered()), torch.device(encoder.device)))
+    for batch in encoder.in_order(recordings, 64):
+        tokens = fronted(to_device(batch, torch.device(encoder.device)))
         valid = tokens.valid().cpu().numpy()
-        hidden = tokens.x.float().cpu().numpy()
-        for i in range(min(64, len(recordings) - start)):
-            yield hidden[i][valid[i]]
+        for state, real in zip(tokens.x.float().cpu().numpy(), valid, strict=True):
+            yield state[real]
 
 
 def write_frames(encoder: AudioEncoder, recordings: Recordings, names: list[str], out: Path) -> tuple[int, int]:

@@ -88,11 +88,8 @@ def layer_states(estimator: AudioEncoder, recordings: Recordings, layer: int) ->
     device, found = next(encoder.parameters()).device, []
     encoder.eval()
     with torch.no_grad():
-        for signals in (recordings.signals[i : i + 64] for i in range(0, len(recordings), 64)):
-            time = max(len(signal) for signal in signals)
-            pad = torch.arange(time)[None] >= torch.tensor([len(signal) for signal in signals])[:, None]
-            mel = torch.stack([torch.from_numpy(np.pad(x, ((0, time - len(x)), (0, 0)))) for x in signals])
-            batch = read_as_it_is(estimator.recipe_, to_device({"mel": mel, "pad": pad}, device))
+        for raw in estimator.in_order(recordings, 64, cut=False):
+            batch = read_as_it_is(estimator.recipe_, to_device(raw, device))
             tokens = encoder.stem(batch)
             states = encoder.trunk.layers(tokens)[layer - 1].float().cpu().numpy()
             found += [state[real] for state, real in zip(states, tokens.valid().cpu().numpy(), strict=True)]

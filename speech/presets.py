@@ -27,6 +27,9 @@ class Recipe:
         pretext: what it learns from. Convolutional nets read every recording stretched to `views.frames`, Transformers keep its length.
         norm: of the log-mel that the encoder reads.
         max_frames: longer recordings are cut (at random in training, to the last frames in embedding).
+        max_seconds: most sound of a batch, padding included: short recordings then come in larger batches than long ones, `batch_size` of
+            them at most. In training a window is a third of it at most, so that every batch holds two or more. None: `batch_size` alone
+            says how many.
     """
 
     method: str = "simclr"
@@ -40,6 +43,7 @@ class Recipe:
     quantiser: QuantiserConfig = field(default_factory=QuantiserConfig)
     batch_size: int = 128
     max_frames: int = 400
+    max_seconds: float | None = None
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=600, lr=2e-3, weight_decay=1e-4))
 
     def __post_init__(self) -> None:
@@ -49,6 +53,12 @@ class Recipe:
                 where="recipe",
                 mend="batch_size ≥ 2, max_frames ≥ 8",
             )
+        if self.max_seconds is not None and (self.stretched or not self.max_seconds >= 24 * self.mel.hop):
+            raise UserError(
+                f"max_seconds is {self.max_seconds:g} and the encoder a {self.encoder.kind}", where="max_seconds",
+                mend=f"give {24 * self.mel.hop:.2g} s or more to a transformer or wave; others read all recordings alike, so "
+                "batch_size bounds them",
+            )  # fmt: skip
         if self.stretched and isinstance(self.pretext, Codes | HiddenFrames | Units | Ahead | Reordered):
             raise UserError(
                 f"{self.method} hides tokens, which a convolutional net has not",

@@ -72,18 +72,18 @@ def speakers(data: str, unlabelled: Recordings, asked: Recordings, settings: Rec
         f"{len(unlabelled)} recordings; {len(same)} pairs of {len(set(asked.speaker))} strangers"
     )
     inner = {name: f"{value:.3f} on the speakers of pretraining" for name, value in known.items()}
-    goal, chosen = eer(same, floors[least]), f"{settings.method}, {main}"
-    rows = [row(data, chosen, "ours", "eer", measured(ours[main]), goal=goal, note=note)]
+    goal = eer(same, floors[least])
+    chosen = f"{settings.method}, the layer chosen inside"
+    rows = [row(data, chosen, "ours", "eer", measured(ours[main]), goal=goal, note=f"{main}: {note}")]
     rows += [
         row(data, f"{settings.method}, {name}", "ours", "eer", measured(score), note=inner[name])
         for name, score in ours.items()
-        if name != main
     ]
     rows += [row(data, f"untrained, {name}", "floor", "eer", measured(score)) for name, score in bare.items()]
     rows += [row(data, name, "floor", "eer", measured(score)) for name, score in floors.items()]
     less = difference(same, floors[least], ours[main], groups, seed)
     words = f"the floor's eer minus ours; the floor: {least}"
-    rows.append(row(data, f"{settings.method}, the chosen layer", "ours", "gain eer", less, goal=0.0, note=words))
+    rows.append(row(data, chosen, "ours", "gain eer", less, goal=0.0, note=words))
     say(f"speakers, seed {seed}: " + ", ".join(f"{n} {eer(same, s):.3f}" for n, s in (ours | floors).items()))
     return rows
 

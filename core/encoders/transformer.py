@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from core.config import SIZE, within
 from core.encoders.encoder import Trunk
+from core.encoders.places import ConvolvedPlaces
 from core.errors import UserError
 from core.tokens import Tokens
 
@@ -28,7 +29,8 @@ class TransformerConfig:
         dropout: after attention, feed-forward and the summed input.
         causal: a token sees itself and earlier ones only. Padding must then stand on the right.
         position: how a token's place is added to its input: a learned vector, sines and cosines of the place, or of its
-            coordinates on the tokens' grid (`grid`; as in MAE, He et al. 2021).
+            coordinates on the tokens' grid (`grid`; as in MAE, He et al. 2021); or what a `convolution` over the tokens tells, of
+            `kernel` tokens in `groups` groups (wav2vec 2.0, Baevski et al. 2020).
         max_length: places that a learned table holds.
     """
 
@@ -38,17 +40,25 @@ class TransformerConfig:
     mlp: float = 4.0
     dropout: float = 0.0
     causal: bool = False
-    position: Literal["learned", "sinusoidal", "grid", "none"] = "learned"
+    position: Literal["learned", "sinusoidal", "grid", "convolution", "none"] = "learned"
     max_length: int = 512
+    kernel: int = 128
+    groups: int = 16
 
     def __post_init__(self) -> None:
         within(
-            self, dim=SIZE, depth=(0, 1000), heads=SIZE, mlp=(1e-3, 1e3), dropout=(0, 0.99), max_length=(1, 1e9)
+            self, dim=SIZE, depth=(0, 1000), heads=SIZE, mlp=(1e-3, 1e3), dropout=(0, 0.99), max_length=(1, 1e9), kernel=SIZE,
+            groups=SIZE,
         )  # fmt: skip
         if self.dim % self.heads:
             raise UserError(
                 f"width {self.dim} is not a multiple of {self.heads} heads", where="dim", mend="change one of them"
             )
+        if self.position == "convolution" and (self.dim % self.groups or self.causal):
+            raise UserError(
+                f"positions by convolution of width {self.dim} in {self.groups} groups{', causal' * self.causal}", where="position",
+                mend="use groups that divide the width, and no causal trunk, since it looks ahead",
+            )  # fmt: skip
 
 
 def sinusoids(position: Tensor, dim: int) -> Tensor:
@@ -134,6 +144,8 @@ class Transformer(Trunk):
         self.place = nn.Embedding(config.max_length, config.dim) if config.position == "learned" else None
         if self.place is not None:
             nn.init.normal_(self.place.weight, std=0.02)
+        around = config.position == "convolution"
+        self.around = ConvolvedPlaces(config.dim, config.kernel, config.groups) if around else None
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim)
@@ -148,6 +160,14 @@ class Transformer(Trunk):
                     where="max_length", mend="raise max_length or use position='sinusoidal'",
                 )  # fmt: skip
             x = x + self.place(tokens.positions())
+        elif self.around is not None:
+            if tokens.pos is not None:
+                raise UserError(
+                    "a convolution tells no places of tokens some of which are left out", where="position",
+                    mend="use position='sinusoidal'",
+                )  # fmt: skip
+            x = x if tokens.pad is None else x.masked_fill(tokens.pad[..., None], 0.0)
+            x = x + self.around(x)
         elif self.config.position != "none":
             grid = (tokens.grid if self.config.position == "grid" else None) or (x.shape[1],)
             x = x + grid_sinusoids(tokens.positions(), grid, self.dim).to(x.dtype)

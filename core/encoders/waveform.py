@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.encoders.encoder import Stem
+from core.encoders.strided import Strided, quick
 from core.errors import UserError
 from core.norms import ChannelNorm
 from core.tokens import Batch, Tokens
@@ -66,7 +67,10 @@ class WaveformStem(Stem):
     def latent(self, batch: Batch) -> Tokens:
         """The last convolution's channels, normalised at each place: (B, T, width)."""
         pad = batch.get("pad")
-        x = normalised(batch["wave"], pad)[:, None]  # (B, 1, S)
+        x = normalised(batch["wave"], pad)
+        if quick(x):
+            return self._quickly(x, pad)
+        x = x[:, None]  # (B, 1, S)
         for stage, (kernel, stride) in zip(self.stages, self.convolutions, strict=True):
             time = x.shape[2]
             count = (time + stride - 1) // stride
@@ -75,6 +79,17 @@ class WaveformStem(Stem):
                 pad = pad[:, ::stride]
                 x = x.masked_fill(pad[:, None], 0.0)
         return Tokens(self.project[0](x.transpose(1, 2)), pad)
+
+    def _quickly(self, x: Tensor, pad: Tensor | None) -> Tokens:
+        """What the rest of `latent` gives of normalised samples."""
+        keep: list[Tensor | None] = []
+        for _, stride in self.convolutions:
+            pad = None if pad is None else pad[:, ::stride]
+            keep.append(None if pad is None else (~pad)[..., None].to(x.dtype))
+        parameters = [p for stage in self.stages for p in stage.parameters()]  # the convolution's, then the norm's
+        learns = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
+        x = Strided.apply(x, [stride for _, stride in self.convolutions], keep, learns, *parameters)
+        return Tokens(self.project[0](x), pad)
 
 
 def normalised(wave: Tensor, pad: Tensor | None) -> Tensor:

@@ -59,8 +59,8 @@ def test_batches_are_bounded_by_tokens_and_hold_every_sequence_once(events: Ragg
         again = SequenceBatches(ragged, 40, seed, max_length=64, max_tokens=400)
         assert torch.equal(again.batch(1, 3)["index"], data.batch(1, 3)["index"])
         assert not torch.equal(data.batch(0, 3)["index"], data.batch(1, 3)["index"])
-    with pytest.raises(UserError, match="30 tokens are fewer than two sequences of 24"):
-        SequenceBatches(events, 16, max_length=64, max_tokens=30)
+    with pytest.raises(UserError, match="60 tokens are fewer than 3 sequences of 24"):
+        SequenceBatches(events, 16, max_length=64, max_tokens=60)
 
 
 def test_rows_are_found_by_number(events: Ragged) -> None:

@@ -76,13 +76,15 @@ def test_settings_that_cannot_be_are_refused(change: str, message: str) -> None:
 class Fail:
     """Fails as asked."""
 
-    how: Literal["user", "interrupt", "memory", "file", "bug", "none"] = "none"
+    how: Literal["user", "interrupt", "query", "memory", "file", "bug", "none"] = "none"
 
     def run(self) -> None:
         if self.how == "user":
             raise UserError("no such column 'x'", where="a.csv", mend="name another")
         if self.how == "file":
             Path("/nowhere/at/all").read_text()
+        if self.how == "query":
+            raise RuntimeError("Query interrupted")
         errors = {"interrupt": KeyboardInterrupt, "memory": MemoryError, "bug": ZeroDivisionError}
         if self.how in errors:
             raise errors[self.how]()
@@ -90,7 +92,7 @@ class Fail:
 
 @pytest.mark.parametrize(
     ("how", "code", "line"),
-    [("user", 2, "tacit-test fail: no such column 'x' (a.csv); name another"), ("interrupt", 130, "interrupted"),
+    [("user", 2, "tacit-test fail: no such column 'x' (a.csv); name another"), ("interrupt", 130, "interrupted"), ("query", 130, "interrupted"),
      ("memory", 2, "not enough memory"), ("file", 2, "No such file or directory (/nowhere/at/all)"), ("none", 0, "")],
 )  # fmt: skip
 def test_mistakes_end_in_one_line(how: str, code: int, line: str, capsys: pytest.CaptureFixture) -> None:
@@ -151,6 +153,19 @@ def test_the_report_is_one_escaped_page_without_network(tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "report" / "evaluation.json").read_text())
     assert saved["protocol"]["missing"] is None and saved["answers"]["pretraining"]["estimate"]["low"] == 0.02
     assert evaluation().best_floor()[0] == "raw & linear"
+
+
+def test_what_was_found_is_told_and_an_interval_only_where_there_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    found = evaluation()
+    found.metrics["aurc"] = Estimate(0.25, math.nan, math.nan)
+    found.answers["labels_saved"] = Answer("not measured", Estimate(math.nan, math.nan, math.nan), "no curve")
+    found.tell(tmp_path)
+    assert capsys.readouterr().out.splitlines() == [
+        "auroc: 0.900 [0.850, 0.940]", "aurc: 0.250", "pretraining: helps, 0.100 [0.020, 0.200]: against <scratch>",
+        "labels_saved: not measured, not measured: no curve", f"report: {tmp_path / 'report.html'}",
+    ]  # fmt: skip
 
 
 def test_a_stopped_bench_goes_on_and_failures_stay_in_the_record(tmp_path: Path) -> None:

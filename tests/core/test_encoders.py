@@ -58,6 +58,10 @@ def wave_batch(lengths: tuple[int, ...], time: int) -> dict[str, torch.Tensor]:
     return {"wave": wave, "pad": pad}
 
 
+def around() -> Transformer:
+    return Transformer(TransformerConfig(dim=16, depth=2, heads=2, position="convolution", kernel=6, groups=4))
+
+
 def gru(depth: int = 2) -> GRU:
     return GRU(GRUConfig(dim=16, depth=depth))
 
@@ -88,6 +92,12 @@ ENCODERS = {
     ),
     "waveforms": (
         lambda: TokenEncoder(WaveformStem(16, 8, ((10, 5), (4, 2), (2, 2))), trunk()),
+        wave_batch,
+        (711, 960),
+        1777,
+    ),
+    "waveforms, places by convolution": (
+        lambda: TokenEncoder(WaveformStem(16, 8, ((10, 5), (4, 2), (2, 2))), around()),
         wave_batch,
         (711, 960),
         1777,
@@ -243,6 +253,21 @@ def test_dropped_tokens_leave_the_positions_of_the_others() -> None:
         kept = torch.tensor([[1, 5, 11], [0, 2, 7]])
         some = net(Tokens(x.gather(1, kept[..., None].expand(-1, -1, 16)), pos=kept, grid=(3, 4))).x
         torch.testing.assert_close(some, whole.gather(1, kept[..., None].expand(-1, -1, 16)))
+
+
+def test_a_convolution_tells_places_of_whole_sequences_alone() -> None:
+    x = torch.randn(1, 30, 16).expand(2, 30, 16).clone()
+    x[1, :15] = x[0, 15:]  # the other half first: a convolution sees neighbours, so that only tokens near a seam change
+    x[1, 15:] = x[0, :15]
+    net = Transformer(TransformerConfig(dim=16, depth=0, position="convolution", kernel=5, groups=2))
+    y = net(Tokens(x)).x
+    torch.testing.assert_close(y[0, 17:28], y[1, 2:13])
+    assert (y[0, 15:17] - y[1, :2]).abs().max() > 1e-3
+    with pytest.raises(UserError, match="left out"):
+        net(Tokens(x, pos=torch.arange(30).expand(2, 30)))
+    for wrong in ({"groups": 3}, {"causal": True}):
+        with pytest.raises(UserError, match="looks ahead"):
+            TransformerConfig(**{"dim": 16, "position": "convolution", "groups": 4, **wrong})  # type: ignore[arg-type]
 
 
 def test_positions_on_a_grid_tell_rows_from_columns_whatever_the_number_of_rows() -> None:
