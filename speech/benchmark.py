@@ -84,38 +84,34 @@ def bench(
     for seed in range(config.seeds):
         grounds = {name: Ground(terms, seed, out, say, reads) for name, terms in config.sets.items()}
         for test in (only,) if only else TESTS:
-            for part, work in _parts(test, grounds, config, seed, say, reads).items():
-                Bench(out, _settings(test, config), say).run(part, seed, work)
+            for part, settings, work in _parts(test, grounds, config, seed, say, reads):
+                Bench(out, settings, say).run(part, seed, work)
     say(f"results: {Bench(out, {}, say).write()}")
     return 0
 
 
-def _settings(test: str, config: BenchConfig) -> dict[str, Any]:
-    """What a test's figures depend on; parts made under other settings are made again."""
-    if test == "speakers":
-        return {"voices": config.voices, "recipe": to_dict(recipe("voices"))}
-    name = test.removesuffix("-tuned")
-    terms = [config.sets[name]] if name in config.sets else list(config.sets.values())
-    return {
-        "terms": [asdict(t) for t in terms],
-        "recipes": {n: to_dict(recipe(n)) for t in terms for n in t.candidates},
-    }
-
-
 def _parts(
     test: str, grounds: dict[str, Ground], config: BenchConfig, seed: int, say: Say, reads: Read
-) -> dict[str, Callable[[], list[Row]]]:
-    """The parts of the record that a test is made of: of one that asks the same of every set, one each."""
-    if test in grounds:
-        return {test: partial(frozen, grounds[test])}
-    if test.removesuffix("-tuned") in grounds:
-        return {test: partial(tuned, grounds[test.removesuffix("-tuned")])}
-    if test in ("gain", "ten-percent"):
-        ask = gain if test == "gain" else ten_percent
-        return {f"{test}-{ground.terms.data}": partial(ask, ground) for ground in grounds.values()}
-    settings = recipe("voices")
-    settings = replace(settings, train=replace(settings.train, steps=config.voices, precision="bf16"))
-    return {test: lambda: speakers(DATA, reads("arabic-digits", settings), reads(DATA, settings), settings, seed, say)}
+) -> list[tuple[str, dict[str, Any], Callable[[], list[Row]]]]:
+    """The parts of the record that a test is made of: their names, what their figures depend on, and how they are measured."""
+    if test == "speakers":
+        settings = recipe("voices")
+        settings = replace(settings, train=replace(settings.train, steps=config.voices, precision="bf16"))
+
+        def voices() -> list[Row]:
+            return speakers(DATA, reads("arabic-digits", settings), reads(DATA, settings), settings, seed, say)
+
+        return [(test, {"recipe": to_dict(settings)}, voices)]
+    ask = {"gain": gain, "ten-percent": ten_percent}.get(test)
+    if ask is not None:  # the same is asked of every set
+        return [(f"{test}-{g.terms.data}", _terms(g.terms), partial(ask, g)) for g in grounds.values()]
+    ground = grounds[test.removesuffix("-tuned")]
+    return [(test, _terms(ground.terms), partial(frozen if test in grounds else tuned, ground))]
+
+
+def _terms(terms: Terms) -> dict[str, Any]:
+    """What the figures of a set depend on; parts made under other settings are made again."""
+    return {"terms": asdict(terms), "recipes": {name: to_dict(recipe(name)) for name in terms.candidates}}
 
 
 def smoke(say: Say, chosen: Recipe | None = None, steps: int = 60) -> int:
