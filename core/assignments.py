@@ -56,6 +56,14 @@ def usage(q: Tensor) -> Tensor:
     return information.exp() / min(q.shape)
 
 
+def code_usage(code: Tensor, codes: int) -> float:
+    """Perplexity of codes (N, G), mean over groups, as a share of the `codes` of a group, or of N where they are fewer."""
+    if not len(code):
+        return 1.0
+    used = [float(perplexity(group.bincount(minlength=codes))) for group in code.T]
+    return sum(used) / len(used) / min(codes, len(code))
+
+
 @dataclass(frozen=True)
 class Clusters:
     """What k-means found.

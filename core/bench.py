@@ -80,7 +80,8 @@ class Bench:
             temporary.write_text(text + "\n", encoding="utf-8")
         for r in rows:
             if r["role"] == "ours":
-                self.say(f"{test}, seed {seed}: {r['method']} {r['metric']} {shown(r)}  ({minutes:.1f} min)")
+                what = "" if r["metric"] == FAILED else f"{r['method']} {r['metric']} "
+                self.say(f"{test}, seed {seed}: {what}{shown(r)}  ({minutes:.1f} min)")
         return rows
 
     def write(self) -> Path:

@@ -57,7 +57,11 @@ class Platt(NamedTuple):
         """Probabilities (N,) of log-odds (N,)."""
         from scipy.special import expit
 
-        return expit(self.slope * np.asarray(odds, dtype=float) + self.shift)
+        return expit(self.odds(odds))
+
+    def odds(self, odds: ArrayLike) -> NDArray[np.float64]:
+        """Log-odds (N,) of log-odds (N,)."""
+        return self.slope * np.asarray(odds, dtype=float) + self.shift
 
     @classmethod
     def fit(cls, odds: ArrayLike, label: ArrayLike) -> Platt:

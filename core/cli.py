@@ -69,7 +69,7 @@ def main(domain: str, commands: Mapping[str, type], description: str, argv: Sequ
 
 
 def check(verb: str, command: Any) -> None:
-    """Raise before any work is done where a number, the seed or the place to write cannot be.
+    """Raise before any work is done where a number, the length, the seed, the device or the place to write cannot be.
 
     Raises:
         UserError: naming the flag.
@@ -77,6 +77,13 @@ def check(verb: str, command: Any) -> None:
     for name, value in vars(command).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{name} is {value}", where=f"--{name}", mend="give a finite number")
+    if getattr(command, "steps", None) is not None and getattr(command, "minutes", None) is not None:
+        raise UserError("both --steps and --minutes are given", where=verb, mend="give one of them")
+    device = getattr(command, "device", "cpu")
+    if device != "cpu":
+        from core.device import resolve_device
+
+        resolve_device(device)
     seed, out = getattr(command, "seed", 0), getattr(command, "out", None)
     if not 0 <= seed <= LARGEST_SEED:
         raise UserError(f"the seed is {seed}", where="--seed", mend=f"give 0 to {LARGEST_SEED}")

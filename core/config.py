@@ -156,6 +156,8 @@ def _wanted(hint: Any) -> str:
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_wanted(part) for part in parts)
+    if origin is typing.Literal:
+        return " or ".join(map(str, parts))
     if origin in (tuple, list):
         return f"[{', '.join('…' if part is Ellipsis else _wanted(part) for part in parts)}]"
     return words.get(hint, getattr(hint, "__name__", str(hint)))

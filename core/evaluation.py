@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,14 +28,29 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Clip:
+    """A sound with its drawing: `wav` is a whole file, empty where there is nothing to play; `svg` is made by us."""
+
+    caption: str
+    svg: str = ""
+    wav: bytes = b""
+
+    @property
+    def address(self) -> str:
+        """The sound as a data address, so that the page needs nothing beside it."""
+        return "data:audio/wav;base64," + b64encode(self.wav).decode()
+
+
+@dataclass(frozen=True)
 class Section:
-    """A part of the report: text, a table, or a drawing (inline SVG made by us)."""
+    """A part of the report: text, a table, a drawing (inline SVG made by us), or sounds."""
 
     title: str
     text: str = ""
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[object, ...], ...] = ()
     svg: str = ""
+    clips: tuple[Clip, ...] = ()
 
 
 @dataclass
@@ -47,6 +63,8 @@ class Evaluation:
         metrics: ours; floors: the same metrics of every floor; main: the metric that the answers speak of.
         label_curve: rows `{fraction, labels, arm, seed, metric, value}`; unit: what is counted, labels or for example users.
         answers: `pretraining`, `best_tool`, `labels_saved`.
+        curve_intervals: rows `{labels, arm, value, low, high}` of the curve over its seeds, drawn where there are any in place of the
+            range of seeds.
     """
 
     task: str
@@ -58,6 +76,7 @@ class Evaluation:
     label_curve: list[dict[str, Any]] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
     unit: str = "labels"
+    curve_intervals: list[dict[str, Any]] = field(default_factory=list)
 
     def json(self) -> dict[str, Any]:
         return _finite(
@@ -68,6 +87,7 @@ class Evaluation:
                 "metrics": {name: estimate.json() for name, estimate in self.metrics.items()},
                 "floors": {f: {name: e.json() for name, e in m.items()} for f, m in self.floors.items()},
                 "label_curve": self.label_curve,
+                "curve_intervals": self.curve_intervals,
                 "answers": {name: asdict(answer) for name, answer in self.answers.items()},
             }
         )
@@ -87,6 +107,15 @@ class Evaluation:
             figures.write_text(json.dumps(self.json(), indent=1) + "\n", encoding="utf-8")
             page.write_text(render(self), encoding="utf-8")
         return out / "report.html"
+
+    def tell(self, out: str | Path) -> None:
+        """Write, then print every figure, each answer, and where the report is."""
+        page = self.write(out)
+        for name, estimate in self.metrics.items():
+            print(f"{name}: {estimate}")
+        for question, found in self.answers.items():
+            print(f"{question}: {found.verdict}, {found.estimate}: {found.detail}")
+        print(f"report: {page}")
 
 
 def verdict(difference: Estimate) -> str:

@@ -64,8 +64,18 @@ def _best(rows: list[Row], one: Row, role: str) -> str:
         r for r in rows
         if r["role"] == role and r["value"] is not None and all(r[k] == one[k] for k in ("data", "metric"))
     ]  # fmt: skip
-    best = max([r for r in same if r["test"] == one["test"]] or same, key=lambda r: r["value"], default=None)
+    sign = -1 if falls(one["metric"]) else 1
+    best = max([r for r in same if r["test"] == one["test"]] or same, key=lambda r: sign * r["value"], default=None)
     return "" if best is None else f"{best['method']} {best['value']:.3g}"
+
+
+def aim(one: Row) -> str:
+    """A row's goal in words, bold where it was missed. A gain that is to be above 0 must be so with its whole interval, if it has one."""
+    if one["goal"] == 0 and one["low"] is not None:
+        return "interval above 0" if one["low"] > 0 else "**interval above 0, missed**"
+    sign = "≤" if falls(one["metric"]) else "≥"
+    met = one["value"] <= one["goal"] if falls(one["metric"]) else one["value"] >= one["goal"]
+    return f"{sign} {one['goal']:.3g}" if met else f"**{sign} {one['goal']:.3g}, missed**"
 
 
 def short_table(results: Path) -> str:
@@ -73,12 +83,9 @@ def short_table(results: Path) -> str:
     lines = [HEAD]
     for domain, rows in load(results).items():
         for one in mains(rows):
-            sign = "≤" if falls(one["metric"]) else "≥"
-            met = one["value"] <= one["goal"] if falls(one["metric"]) else one["value"] >= one["goal"]
-            goal = f"{sign} {one['goal']:.3g}" if met else f"**{sign} {one['goal']:.3g}, missed**"
             cells = (
                 f"{domain}: {one['data']}", one["method"], one["metric"], shown(one), _best(rows, one, "floor"), _best(rows, one, "published"),
-                goal, str(one["seeds"]),
+                aim(one), str(one["seeds"]),
             )  # fmt: skip
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -66,11 +66,15 @@ class Sign:
     after: float = 0.0
 
 
+DIVERSITY = "raise the weight of diversity or the temperature at which codes are drawn"
 SIGNS = {
     "feature_std": Sign(0.1, 0.005, "lower the learning rate, use a larger batch, a slower teacher or a variance term"),
     "rank": Sign(0.1, 0.01, "use a larger batch, a higher temperature or a covariance term, or weaken the augmentation"),
     "usage": Sign(0.1, 0.02, "use fewer prototypes or codes, a sharper teacher or a longer warm-up", 0.2),
-    "usage_codes": Sign(0.1, 0.02, "raise the weight of diversity, lower the learning rate or use fewer codes", 0.1),
+    "usage_codes": Sign(0.1, 0.02, f"{DIVERSITY}, lower the learning rate or use fewer codes", 0.1),
+    "usage_softmax": Sign(0.1, 0.02, f"{DIVERSITY}, lower the learning rate or use fewer codes", 0.1),
+    "usage_units": Sign(0.1, 0.05, "use fewer units, or cluster another layer: the clustering leaves most of them out, not the network"),
+    "usage_targets": Sign(0.1, 0.05, "use fewer codes, a codebook of another seed, or an input that is normalised band by band"),
     "usage_latent": Sign(0.1, 0.02, "lower the weight of the Kullback-Leibler term, or raise it slowly", 0.2),
     "target_std": Sign(0.1, 0.01, "use a slower teacher, fewer of its top blocks or a lower learning rate", 0.05),
     "prediction_std": Sign(0.1, 0.01, "lower the learning rate or hide less", 0.05),

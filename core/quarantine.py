@@ -48,12 +48,12 @@ class Quarantine:
         write_records(path, self.records)
         return path
 
-    def tell(self, folder: Path) -> None:
-        """Print each reason with its count, and where the list of records, `quarantine.csv` in a folder, was written."""
+    def tell(self, folder: Path, name: str = "quarantine.csv") -> None:
+        """Print each reason with its count, and where the list of records, a file of that name in a folder, was written."""
         for reason, count in self.counts().items():
             print(f"  {count} × {reason}")
         if len(self):
-            print(f"each with its reason: {self.write(folder / 'quarantine.csv')}")
+            print(f"each with its reason: {self.write(folder / name)}")
 
 
 def write_records(path: Path, records: Iterable[tuple[str, str, str]]) -> dict[str, int]:

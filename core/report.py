@@ -49,7 +49,7 @@ def render(evaluation: Evaluation) -> str:
     """The report as HTML text."""
     protocol = {key: _plain(value) for key, value in evaluation.protocol.items()}
     return environment().get_template("report.html.j2").render(
-        e=evaluation, questions=QUESTIONS, protocol=protocol, floors_svg=floors_plot(evaluation), curve_svg=curve_plot(evaluation.label_curve, evaluation.unit),
+        e=evaluation, questions=QUESTIONS, protocol=protocol, floors_svg=floors_plot(evaluation), curve_svg=curve_plot(evaluation.label_curve, evaluation.unit, evaluation.curve_intervals),
     )  # fmt: skip
 
 
@@ -102,8 +102,8 @@ def floors_plot(evaluation: Evaluation) -> str:
     return svg(drawing)
 
 
-def curve_plot(rows: list[dict[str, Any]], unit: str = "labels") -> str:
-    """The label curve: mean over seeds with the range of seeds, one line an arm; empty where there is no curve."""
+def curve_plot(rows: list[dict[str, Any]], unit: str = "labels", intervals: Sequence[dict[str, Any]] = ()) -> str:
+    """The label curve: mean over seeds with `intervals`, or the range of seeds, one line an arm; empty where there is no curve."""
     if not rows:
         return ""
     metric = rows[0]["metric"]
@@ -112,18 +112,25 @@ def curve_plot(rows: list[dict[str, Any]], unit: str = "labels") -> str:
         if row["metric"] == metric and row["value"] is not None:
             arms[row["arm"]][row["labels"]].append(row["value"])
     drawing, axes = figure()
-    for colour, (arm, points) in zip(COLOURS * 3, arms.items(), strict=False):
+    beside = np.exp(0.04 * (np.arange(len(arms)) - (len(arms) - 1) / 2)) if intervals else np.ones(len(arms))
+    for number, (colour, (arm, points)) in enumerate(zip(COLOURS * 3, arms.items(), strict=False)):
         labels = sorted(points)
         mean = [float(np.mean(points[n])) for n in labels]
-        axes.plot(labels, mean, "o-", color=colour, label=arm, markersize=4)
-        axes.fill_between(
-            labels, [min(points[n]) for n in labels], [max(points[n]) for n in labels], color=colour, alpha=0.12
-        )
+        places = [n * beside[number] for n in labels]  # side by side, or the intervals would hide each other
+        style = "o-" if number < len(COLOURS) else "s--"
+        axes.plot(places, mean, style, color=colour, label=arm, markersize=4)
+        if intervals:
+            own = [row for row in intervals if row["arm"] == arm and math.isfinite(row["low"])]
+            at = [row["labels"] * beside[number] for row in own]
+            axes.vlines(at, [r["low"] for r in own], [r["high"] for r in own], color=colour, linewidth=1.2, alpha=0.7)
+        else:
+            low, high = [min(points[n]) for n in labels], [max(points[n]) for n in labels]
+            axes.fill_between(labels, low, high, color=colour, alpha=0.12)
     axes.set_xscale("log")
     amounts = sorted({labels for points in arms.values() for labels in points})
     axes.set_xticks(amounts, [f"{n:,}" for n in amounts])
     axes.minorticks_off()
     axes.set_xlabel(unit)
     axes.set_ylabel(metric)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))  # lines are never under it
     return svg(drawing)

@@ -20,6 +20,8 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
+        if not np.isfinite(self.low):  # one draw only, or nothing to draw from
+            return f"{self.value:.3f}" if np.isfinite(self.value) else "not measured"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
     def json(self) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 What the encoder adds is its surprise at the amount (finance.scoring), not its state of 64 numbers: trees that see some hundreds of
 frauds do not profit from the latter (fdh_simulated, three weeks to 14 August: average precision .743 with the surprise, .743 with its first
-eight principal components beside it; with more days of labels .744, and .741 with all of it).
+eight principal components beside it; with more days of labels .744, and .741 with all of it). The trees start from that surprise, which
+has found much without any label: few labels then correct it.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from finance.handmade import handmade_features
 from finance.metrics import average_precision
 from finance.split import require_both_classes
 from finance.thresholds import By
-from finance.trees import Trees
+from finance.trees import Grown, Trees
 
 Array = NDArray[np.float64]
 FILE = "classifier.json"  # in the encoder's run folder
 SURPRISE = ("surprise", "surprise at the amount", "surprise of the card's past")
+START = -len(SURPRISE)  # the column of the inputs that the trees go on from
 FOLDS = 3  # of cards, for what calibration learns from
 
 
@@ -73,7 +75,7 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
         past = table.time < self.until_ * DAY
         x, self.names_ = self.inputs(table.where(past), use[past])
         label, card = table.label[use], table.card[use]
-        self.booster_ = self._trees.fit(x, label, self.seed)
+        self.grown_ = self._trees.fit(x, label, self.seed, START)
         self.classes_ = np.array([0, 1])
         self.trained_on_: dict[str, Any] = {"rows": len(label), "frauds": int(label.sum()), "days": self.label_days}
         self.calibration_ = self._calibrate(x, label, card)
@@ -81,7 +83,7 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, data: Data, rows: NDArray[np.bool_] | None = None) -> Array:
         """Probability of genuine and of fraud (N, 2), in the data's order; nan where `rows` is False."""
-        if not hasattr(self, "booster_"):
+        if not hasattr(self, "grown_"):
             raise NotFitted(self, mend="call fit first, or the verb learn")
         encoded = FraudScorer(self.encoder).fitted()[0].encode(data)
         table = encoded.table
@@ -93,7 +95,7 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
                 f"no feature '{missing[0]}'", where="data", mend="give data with the columns of the training log"
             )
         out = np.full((len(table), 2), np.nan)
-        fraud = self.calibration_(self.booster_.predict(x, raw_score=True))
+        fraud = self.calibration_(self.grown_.odds(x))
         out[wanted] = np.column_stack([1 - fraud, fraud])
         return in_order(data, table, out)
 
@@ -112,7 +114,7 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
 
         No calibration where frauds are of too few cards to hold some out.
         """
-        odds = held_out_odds(self._trees, x, label, card, self.seed)
+        odds = held_out_odds(self._trees, x, label, card, self.seed, START)
         if odds is None:
             return Platt()
         line = Platt.fit(odds, label)
@@ -128,7 +130,7 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
         content = {
             "trees": asdict(self._trees), "label_days": self.label_days, "seed": self.seed, "until": self.until_,
             "names": list(self.names_), "calibration": list(self.calibration_), "trained_on": self.trained_on_,
-            "booster": self.booster_.model_to_string(),
+            "line": list(self.grown_.line), "booster": self.grown_.booster.model_to_string(),
         }  # fmt: skip
         with whole(run / FILE, "the classifier") as temporary:
             temporary.write_text(json.dumps(content), encoding="utf-8")
@@ -153,12 +155,13 @@ class FraudClassifier(ClassifierMixin, BaseEstimator):
             new.until_, new.names_ = int(content["until"]), tuple(content["names"])
             slope, shift = content["calibration"]
             new.calibration_, new.trained_on_ = Platt(float(slope), float(shift)), dict(content["trained_on"])
-            new.booster_ = Booster(model_str=content["booster"])
+            slope, shift = content["line"]
+            new.grown_ = Grown(Booster(model_str=content["booster"]), START, Platt(float(slope), float(shift)))
         except (ValueError, KeyError, TypeError, LightGBMError) as error:
             raise UserError(
                 f"that is no classifier: {error}", where=run / FILE, mend="use the verb learn again"
             ) from None
-        if new.booster_.num_feature() != len(new.names_):
+        if new.grown_.booster.num_feature() != len(new.names_):
             raise UserError("trees and names do not fit", where=run / FILE, mend="use the verb learn again")
         new.classes_ = np.array([0, 1])
         return new
@@ -172,7 +175,9 @@ def judges(run: Path, by: By) -> tuple[FraudScorer, FraudClassifier | None]:
     return FraudScorer(classifier.encoder), classifier
 
 
-def held_out_odds(trees: Trees, x: Array, label: NDArray[np.int64], card: NDArray[np.int64], seed: int) -> Array | None:
+def held_out_odds(
+    trees: Trees, x: Array, label: NDArray[np.int64], card: NDArray[np.int64], seed: int, start: int | None = None
+) -> Array | None:
     """Log-odds (N,) by trees that have not seen the row's card; None where frauds, or genuine payments, are of too few cards."""
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -180,7 +185,7 @@ def held_out_odds(trees: Trees, x: Array, label: NDArray[np.int64], card: NDArra
         return None
     odds = np.zeros(len(label))
     for fit, held in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(x, label, card):
-        odds[held] = trees.odds(x[fit], label[fit], x[held], seed)
+        odds[held] = trees.odds(x[fit], label[fit], x[held], seed, start)
     return odds
 
 

@@ -87,12 +87,9 @@ class Pretrain:
         from dataclasses import replace
 
         from core.config import settings
-        from core.errors import UserError
         from finance.estimators import TransactionEncoder
         from finance.presets import recipe_for
 
-        if self.minutes is not None and self.steps is not None:
-            raise UserError("--minutes and --steps were both given", where="pretrain", mend="give one of them")
         recipe = recipe_for(self.method)
         train = replace(recipe.train, seed=self.seed, device=self.device)
         if self.minutes is not None or self.steps is not None:
@@ -167,17 +164,19 @@ class Score:
     schema: Path | None = None
 
     def run(self) -> None:
+        from core.tables import check_format, write_table
         from finance.classifier import judges
-        from finance.tables import score_table, write
+        from finance.tables import score_table
         from finance.thresholds import Threshold
 
+        check_format(self.out)
         alert = None if self.threshold is None else Threshold.read(self.threshold).of(self.by)
         scorer, classifier = judges(self.run_folder, self.by)
         table = load(self.data, self.schema, labels=classifier is not None, view=scorer.fitted()[0].recipe_.view)
         since = None if self.since is None else day_of(self.since)
         made = score_table(scorer, table, since, self.pseudonymise, alert, classifier)
         alerts = "" if alert is None else f", {int(made['alert'].sum())} alerts"
-        print(f"{len(made)} payments scored{alerts}: {write(made, self.out)}")
+        print(f"{len(made)} payments scored{alerts}: {write_table(made, self.out)}")
 
 
 @dataclass(frozen=True)
@@ -202,13 +201,15 @@ class Embed:
     schema: Path | None = None
 
     def run(self) -> None:
+        from core.tables import check_format, write_table
         from finance.estimators import TransactionEncoder
-        from finance.tables import embedding_table, write
+        from finance.tables import embedding_table
 
+        check_format(self.out)
         encoder = TransactionEncoder.load(self.run_folder)
         table = load(self.data, self.schema, labels=False, view=encoder.recipe_.view)
         made = embedding_table(encoder, table, self.per, self.pseudonymise)
-        print(f"{len(made)} rows: {write(made, self.out)}")
+        print(f"{len(made)} rows: {write_table(made, self.out)}")
 
 
 @dataclass(frozen=True)

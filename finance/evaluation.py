@@ -20,7 +20,7 @@ from core.probes import label_subset, linear
 from core.statistics import Estimate
 from finance import sections as parts
 from finance.baselines import CLASSIFIERS, DETECTORS
-from finance.classifier import held_out_odds
+from finance.classifier import START, held_out_odds
 from finance.data import Transactions
 from finance.estimators import FraudScorer, TransactionEncoder
 from finance.features import Features, amount_over_median
@@ -110,6 +110,11 @@ class Representation:
         """(N, F + 3), or (N, F + D) of a method that gives no surprise; see finance.classifier for why not both."""
         return np.column_stack([features, self.surprise if self.surprise.shape[1] else self.state])
 
+    @property
+    def start(self) -> int | None:
+        """The column of `for_trees` that trees go on from, see finance.trees."""
+        return START if self.surprise.shape[1] else None
+
 
 def evaluate(
     encoder: TransactionEncoder,
@@ -132,9 +137,9 @@ def evaluate(
     fresh = Representation.of(untrained, untrained.encode(study.data), study)
     say("classifiers with all labels")
     all_labels = supervised_floors(study)
-    all_labels["random_init"] = classified(study, fresh.for_trees(study.handmade.values))
+    all_labels["random_init"] = classified(study, fresh.for_trees(study.handmade.values), start=fresh.start)
     x = ours.for_trees(study.handmade.values)
-    tested = {"ours": study.on(settings.cards, classified(study, x))}
+    tested = {"ours": study.on(settings.cards, classified(study, x, start=ours.start))}
     tested |= {name: study.on(settings.cards, s) for name, s in all_labels.items()}
     measured = {name: panel.measure(s) for name, s in tested.items()}
     metrics, floors = dict(measured["ours"]), {name: m for name, m in measured.items() if name != "ours"}
@@ -147,7 +152,7 @@ def evaluate(
     }  # fmt: skip
     sections = [parts.curve_section(curve), parts.scenario_section(measured)]
     sections.append(parts.alerts_section(study, settings.cards, {n: tested[n] for n in ("ours", "boosted_trees")}))
-    line = calibration(study, x)
+    line = calibration(study, x, start=ours.start)
     if line is not None:
         sections.append(parts.calibration_section(panel.label, line(tested["ours"])))
     scorer = None
@@ -178,17 +183,17 @@ def evaluate(
     )
 
 
-def classified(study: Study, x: Array, seed: int = 0) -> Array:
-    """Log-odds of the test rows by boosted trees on all rows' inputs (N, F), with all training labels."""
+def classified(study: Study, x: Array, seed: int = 0, start: int | None = None) -> Array:
+    """Log-odds of the test rows by boosted trees on all rows' inputs (N, F), with all training labels; `start` as finance.trees."""
     train = study.rows.train
-    return Trees().odds(x[train], study.data.label[train], x[study.rows.test], seed)
+    return Trees().odds(x[train], study.data.label[train], x[study.rows.test], seed, start)
 
 
-def calibration(study: Study, x: Array, seed: int = 0) -> Platt | None:
+def calibration(study: Study, x: Array, seed: int = 0, start: int | None = None) -> Platt | None:
     """What makes probabilities of those log-odds, from training cards held out; None where frauds are of too few cards."""
     train = study.rows.train
     label, card = study.data.label[train], study.data.card[train]
-    odds = held_out_odds(Trees(), x[train], label, card, seed)
+    odds = held_out_odds(Trees(), x[train], label, card, seed, start)
     return None if odds is None else Platt.fit(odds, label)
 
 

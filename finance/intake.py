@@ -88,9 +88,9 @@ class Prepare:
 
     def run(self) -> None:
         from contextlib import closing
-        from tempfile import TemporaryDirectory
 
         from core.engines import DuckDB, Engine, Spark
+        from core.files import scratch
         from finance.prepare import check_place, prepare
         from finance.source import find, source
 
@@ -99,11 +99,8 @@ class Prepare:
         absent = [c for c in find(self.data, self.schema)[1].columns() if c not in found.schema.columns()]
         if absent:
             say(f"without {', '.join(absent)}: the file has no such column, and new data needs none")
-        self.out.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".duckdb.", dir=self.out) as scratch:
-            engine: Engine = (
-                DuckDB(self.memory, Path(scratch)) if self.spark is None else Spark(self.spark, self.memory)
-            )
+        with scratch(self.out, "duckdb") as place:
+            engine: Engine = DuckDB(self.memory, place) if self.spark is None else Spark(self.spark, self.memory)
             with closing(engine):
                 made = prepare(found, self.out, engine, note=say)
         for reason, count in made.faults.items():

@@ -54,8 +54,10 @@ def run(side: str, settings: dict[str, Any], rounds: Rounds) -> None:
 
 
 def ours(side: str, ragged: Ragged, fields: tuple[Field, ...], s: dict[str, Any]) -> tuple[Callable[[], int], int]:
-    """A step that says how many events the network read, and the encoder's parameters. CoLES' slices by `SimCLR` and a GRU, or masked
-    fields with the preset's Transformer (side `masked`)."""
+    """A step that says how many events the network read, and the encoder's parameters. CoLES' slices by `SimCLR` and a GRU, the same on
+    the categories alone (side `lean`), or masked fields with the preset's Transformer (side `masked`)."""
+    if side == "lean":
+        fields = tuple(f for f in fields if f.kind == "categorical")
     stem, batches = FieldStem(fields, s["dim"]), SequenceBatches(ragged, s["batch"], max_length=128)
     if side == "masked":
         config = TransformerConfig(s["dim"], heads=4, mlp=2.0, causal=True, position="none")

@@ -22,7 +22,7 @@ from ibis import ir
 from core.engines import PLACE, Engine
 from core.errors import UserError
 from core.expressions import Habits, habits, is_text, matches, name, number, to_utc, wall
-from core.files import whole
+from core.files import scratch, whole
 from core.lines import RAGGED, ROW, as_parquet, check_case
 from core.patterns import ISO
 from core.quarantine import write_records
@@ -75,8 +75,14 @@ def prepare(
     check_place(found, out)
     check_case(found.types.names, found.path)
     now = int(time.time()) if now is None else now
-    scratch = out / f".prepare.{os.getpid()}"
-    scratch.mkdir(parents=True, exist_ok=True)
+    with scratch(out, "prepare") as place:
+        return _prepared(found, out, engine, now, note, place)
+
+
+def _prepared(
+    found: Source, out: Path, engine: Engine, now: int, note: Callable[[str], None], scratch: Path
+) -> Prepared:
+    """`prepare`, with a folder for what is made on the way."""
     try:
         note("reading")
         raw = engine.table(
@@ -105,8 +111,6 @@ def prepare(
     except engine.failures as error:
         reason = (str(error).splitlines() or ["it does not say why"])[0][:300]
         raise UserError(f"{engine.name} could not read or write all rows", where=found.path, mend=reason) from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return Prepared(out, written, counts)
 
 

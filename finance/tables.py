@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from core.errors import UserError
-from core.quarantine import csv_safe
 from finance.classifier import FraudClassifier
 from finance.data import Transactions
 from finance.estimators import FraudScorer, TransactionEncoder
@@ -66,22 +64,6 @@ def embedding_table(
         keys, states = _keys(data, pseudonymise), encoder.transform(data)
     made = pd.concat([keys, pd.DataFrame(states, columns=[str(i) for i in range(states.shape[1])])], axis=1)
     return made if per == "card" else made.sort_values("row").reset_index(drop=True)
-
-
-def write(table: pd.DataFrame, out: Path) -> Path:
-    """Write parquet, or csv that is safe to open in a spreadsheet."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".parquet":
-        table.to_parquet(out, index=False)
-    elif out.suffix == ".csv":
-        text = [c for c in table if not pd.api.types.is_numeric_dtype(table[c])]
-        safe = table.assign(**{str(c): table[c].map(csv_safe) for c in text})
-        safe.rename(columns={c: csv_safe(c) for c in safe}).to_csv(out, index=False)
-    else:
-        raise UserError(
-            f"cannot write '{out.suffix or out.name}' files", where=out, mend="end the name in .parquet or .csv"
-        )
-    return out
 
 
 def _keys(data: Transactions, pseudonymise: bool) -> pd.DataFrame:

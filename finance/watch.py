@@ -140,11 +140,13 @@ class Explain:
         import numpy as np
 
         from core.errors import UserError
+        from core.tables import check_format, write_table
         from finance.estimators import FraudScorer
         from finance.explain import explain
         from finance.split import on_or_after
-        from finance.tables import write
 
+        if self.out is not None:
+            check_format(self.out)
         if self.top < 1 or self.reasons < 1:
             raise UserError("nothing to explain", where="--top, --reasons", mend="give numbers of 1 or more")
         scorer = FraudScorer.load(self.run_folder)
@@ -163,7 +165,7 @@ class Explain:
             for reason in found[found["row"] == row].head(self.reasons).itertuples():
                 print(f"  {reason.field}: {reason.seen}, expected {reason.expected}; {reason.surprise:.1f} nats")
         if self.out is not None:
-            print(f"reasons: {write(found, self.out)}")
+            print(f"reasons: {write_table(found, self.out)}")
 
 
 @dataclass(frozen=True)
@@ -187,10 +189,12 @@ class Drift:
     schema: Path | None = None
 
     def run(self) -> None:
+        from core.tables import check_format, write_table
         from finance.drift import drift
         from finance.estimators import FraudScorer, TransactionEncoder
-        from finance.tables import write
 
+        if self.out is not None:
+            check_format(self.out)
         encoder = TransactionEncoder.load(self.run_folder)
         scorer = FraudScorer(encoder) if encoder.scores else None
         since = encoder.until_ if self.since is None else day_of(self.since)
@@ -199,4 +203,4 @@ class Drift:
         for row in found.itertuples():
             print(f"{row.column}: {row.psi:.3f} {row.verdict} (up to {row.chance:.3f} is chance)")
         if self.out is not None:
-            print(f"drift: {write(found, self.out)}")
+            print(f"drift: {write_table(found, self.out)}")

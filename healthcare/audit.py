@@ -15,6 +15,19 @@ from scipy.sparse.csgraph import connected_components
 from healthcare.duplicates import near_copies
 
 SPLITS = ("train", "val", "test")
+# what each count means for who reads it
+MEANING = {
+    "surplus_copies": "repeat another image exactly",
+    "copies_across_splits": "of them set aside: the same image stands in a later split",
+    "held_out_copies": "images of val or test whose copy stood in an earlier split",
+    "near_copies": "repeat another image nearly; all are kept",
+    "near_copies_across_splits": "images of val or test with a near copy in an earlier split: figures on them flatter",
+    "conflicting_labels": "images whose exact copies carry another label",
+    "patients_in_two_splits": "LEAK: give each patient one split",
+    "other_shapes": "differ in height or width from most, before resizing",
+    "other_spacings": "differ from the usual spacing by more than 5 %, which resizing does not keep",
+    "burned_in": "text may be burned into the pixels: look at them before they are shown to anyone",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

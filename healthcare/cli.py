@@ -137,13 +137,10 @@ class Pretrain:
 
     def run(self) -> None:
         from core.config import settings
-        from core.errors import UserError
         from healthcare.estimators import ImageEncoder
         from healthcare.patches import training_images
         from healthcare.presets import preset
 
-        if self.steps is not None and self.minutes is not None:
-            raise UserError("both --steps and --minutes", where="pretrain", mend="give one of them")
         recipe = settings(preset(self.method, self.minutes, self.steps, self.seed, self.device), self.set)
         encoder = ImageEncoder(recipe)
         if recipe.patches:

@@ -25,7 +25,7 @@ from healthcare.data import Images, plain, resized
 from healthcare.encoders import build_encoder
 from healthcare.methods import build
 from healthcare.presets import PRESETS, Recipe, batch_for, simclr
-from healthcare.readers import Unreadable
+from healthcare.readers import Reading, Unreadable
 from healthcare.views import MILD, augment, fixed_views
 from healthcare.volumes import CubeBatches, Volumes
 
@@ -86,7 +86,25 @@ def batches_of(X: Images | Volumes | NDArray, recipe: Recipe) -> tuple[ArrayBatc
     return ArrayBatches(arrays, batch_for(recipe, len(pixels)), seed), pixels.shape[1:]
 
 
-class ImageEncoder(PretrainedEncoder):
+class RecipeEncoder(PretrainedEncoder):
+    """An estimator of this domain that keeps the recipe it was made by."""
+
+    domain: ClassVar[str] = "healthcare"
+    recipe_: Any
+
+    def on(self, device: str) -> Self:
+        """The same estimator, computing on another device."""
+        self._check_fitted()
+        self.recipe_ = replace(self.recipe_, train=replace(self.recipe_.train, device=device))
+        return self
+
+    def trained(self) -> dict[str, float]:
+        """Steps and seconds of training, for `describe`."""
+        history = getattr(self, "history_", History())
+        return {"steps": history.steps, "seconds": round(history.seconds, 1)}
+
+
+class ImageEncoder(RecipeEncoder):
     """Learns features of images without labels.
 
     >>> images = healthcare.read("pneumoniamnist")
@@ -96,12 +114,22 @@ class ImageEncoder(PretrainedEncoder):
         recipe: a preset, changed or not; SimCLR for five minutes where None.
     """
 
-    domain: ClassVar[str] = "healthcare"
+    recipe_: Recipe
     heads_: nn.Module | None = None
     facts_: Facts = Facts()
 
     def __init__(self, recipe: Recipe | None = None) -> None:
         self.recipe = recipe
+
+    @property
+    def reading(self) -> Reading:
+        """How data for it are read: as volumes where it was trained on volumes, also where its recipe left that to the data.
+
+        Slices of a DICOM series are otherwise taken for images.
+        """
+        self._check_fitted()
+        reading = self.recipe_.reading
+        return replace(reading, dims=3) if self.dims_ == 3 else reading
 
     def fit(
         self, X: Images | Volumes | NDArray, y: object = None, *, out: str | Path | None = None,
@@ -196,17 +224,10 @@ class ImageEncoder(PretrainedEncoder):
         """Two black images, or volumes."""
         return {"image": torch.zeros(2, self.channels_, *[self.recipe_.reading.size] * self.dims_)}
 
-    def on(self, device: str) -> Self:
-        """The same estimator, computing on another device."""
-        self._check_fitted()
-        self.recipe_ = replace(self.recipe_, train=replace(self.recipe_.train, device=device))
-        return self
-
     def describe(self) -> dict[str, Any]:
-        history = getattr(self, "history_", History())
         return {
             "kind": "encoder", "recipe": to_dict(self.recipe_), "channels": self.channels_, "dims": self.dims_,
-            "trained": {"steps": history.steps, "seconds": round(history.seconds, 1), "views": self.views_},
+            "trained": {**self.trained(), "views": self.views_},
             "facts": to_dict(self.facts_),
         }  # fmt: skip
 

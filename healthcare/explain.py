@@ -15,12 +15,12 @@ from core.evaluation import Section
 from core.files import whole_folder
 from core.report import page, svg
 from core.statistics import mean_interval
+from core.tables import write_table
 from healthcare.classifier import ImageClassifier
 from healthcare.clinical_card import WARNING
 from healthcare.data import Images
 from healthcare.gallery import lines, middle, pictures, plane
 from healthcare.saliency import Checked, check
-from healthcare.tables import written
 
 ENLARGED = 224  # pixels a side of an overlay, at least
 FILES = ("explain.html", "explain.json", "maps.csv", "overlays")
@@ -77,7 +77,7 @@ class Explained:
             (folder / "overlays").mkdir()
             for number, (image, over) in enumerate(zip(self.images.pixels, found.maps, strict=True)):
                 overlay(image, over).save(folder / "overlays" / f"{number:04d}.png")
-            written(self.table(), folder / "maps.csv")
+            write_table(self.table(), folder / "maps.csv")
             (folder / "explain.json").write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
             html = page("Where the classifier looks", WARNING, [Section("Can it be believed?", text), shown, plain])
             (folder / "explain.html").write_text(html, encoding="utf-8")

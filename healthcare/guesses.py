@@ -60,7 +60,9 @@ class EvaluationConfig:
     gallery: int = 12
 
     def __post_init__(self) -> None:
-        if self.draws < 1 or not self.fractions or self.headline not in self.fractions:
+        if self.draws < 1:
+            raise UserError(f"{self.draws} draws of labels", where="draws", mend="give 1 or more")
+        if not self.fractions or self.headline not in self.fractions:
             raise UserError(
                 "the headline fraction is not among the fractions", where="fractions", mend="give 0.01, 0.1 and 1"
             )

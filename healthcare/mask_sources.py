@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from core.errors import UserError
 from core.quarantine import Quarantine
 from healthcare.data import plain
+from healthcare.manifest import SPLIT_NAMES as SPLITS
 from healthcare.masks import MaskReading, Pair
 from healthcare.pictures import FORMATS
 from healthcare.readers import PICTURES, SUFFIXES, Limits, Unreadable, read_image, suffix
 
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}  # fmt: skip
 ENDS = ("_mask", "_masks", "_label", "_labels", "_seg")  # what a mask's name may add to its image's
 NPZ = ("images", "instance_masks", "split")
 MEND = "give a manifest with a mask column, or a folder with images/ and masks/"

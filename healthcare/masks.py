@@ -96,6 +96,11 @@ class MaskedImages:
             split=self.split[rows], patient=self.patient[rows], where=self.where[rows],
         )  # fmt: skip
 
+    @property
+    def groups(self) -> NDArray[np.int64] | None:
+        """Whom the images belong to (N,), where some patient has several: what intervals draw whole; else None."""
+        return self.patient if len(np.unique(self.patient)) < len(self) else None
+
     def torn(self) -> int:
         """How many patients occur in more than one split."""
         return in_two_splits(self.patient, self.split)
@@ -151,10 +156,7 @@ def read_masks(data: str | Path, reading: MaskReading | None = None, masks: bool
         raise UserError(
             f"no usable pair of image and mask; {images.quarantine.summary()}", where=data, mend="see `check`"
         )
-    torn = len(set(zip(images.patient.tolist(), images.split.tolist(), strict=True))) - len(
-        set(images.patient.tolist())
-    )
-    if torn:
+    if torn := images.torn():
         raise UserError(
             f"{torn} patients occur in more than one split", where=data,
             mend="give each patient one split, or leave the split column out",

@@ -86,10 +86,11 @@ def open_prepared(folder: Path, reading: Reading, verify: bool = False) -> Image
         about = json.loads((folder / MARK).read_text(encoding="utf-8"))
         if about["version"] != VERSION:
             raise UserError("prepared by another version", where=folder, mend="prepare it again")
-        _same(from_dict(Reading, about["reading"]), reading, folder)
+        then = from_dict(Reading, about["reading"])
         names = sorted(about["sha256"]) if verify else [TABLE]
         damaged = [name for name in names if sha256(folder / name) != about["sha256"][name]]
         pixels = np.load(folder / PIXELS, mmap_mode="c", allow_pickle=False)  # written pages stay in memory alone
+        _same(then, reading, pixels.ndim - 2, folder)
         table = pd.read_parquet(folder / TABLE)
         findings = np.load(folder / FINDINGS, allow_pickle=False) if FINDINGS in about["sha256"] else None
         rows = {len(pixels), len(table), about["images"], *(() if findings is None else (len(findings),))}
@@ -122,10 +123,12 @@ def prepared_reading(folder: Path) -> Reading | None:
         raise UserError("the prepared data is damaged", where=folder / MARK, mend="prepare it again") from error
 
 
-def _same(then: Reading, now: Reading, folder: Path) -> None:
+def _same(then: Reading, now: Reading, dims: int, folder: Path) -> None:
     different: list[tuple[str, Any]] = []
     for one in fields(Reading):
         before, wanted = getattr(then, one.name), getattr(now, one.name)
+        if one.name == "dims" and before is None and wanted == dims:
+            continue  # it was left to the data, which were such
         if one.name != "limits" and before != wanted:
             different.append((one.name, before))
     if different:

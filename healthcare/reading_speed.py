@@ -24,6 +24,7 @@ def reading_speed(out: Path, files: int = FILES) -> list[Row]:
     Raises:
         UserError: the child process failed.
     """
+    out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out) as folder:
         place = dicom_files(Path(folder) / "scans", files)
         seconds, peak = measured(

@@ -11,6 +11,7 @@ import numpy as np
 from core.evaluation import Section
 from core.statistics import Estimate
 from healthcare import curves, gallery
+from healthcare.audit import MEANING
 from healthcare.clinical_card import WARNING
 from healthcare.data import Images
 from healthcare.findings import Answers, target_of
@@ -67,6 +68,12 @@ def cohort_section(images: Images) -> Section:
 
 def leak_section(images: Images) -> Section:
     """What the audit counted."""
-    rows = tuple((name.replace("_", " "), number) for name, number in images.audit.json().items())
-    text = "Copies of an image of a later split were taken out of the earlier one before anything was learned."
-    return Section("Leaks", text, ("what was looked for", "found"), rows)
+    rows = tuple(
+        (name.replace("_", " "), number, MEANING[name] if number else "")
+        for name, number in images.audit.json().items()
+    )
+    text = (
+        "Exact copies of an image of a later split were taken out of the earlier one before anything was learned; near copies were "
+        "counted and stayed."
+    )
+    return Section("Leaks", text, ("what was looked for", "found", "what it means"), rows)

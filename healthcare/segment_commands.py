@@ -102,8 +102,7 @@ def check_masks(data: str, out: Path) -> int:
     for line in images.notes:
         print(line)
     print(images.quarantine.summary())
-    if len(images.quarantine):
-        print(f"each with its reason: {images.quarantine.write(out / 'quarantine.csv')}")
+    images.quarantine.tell(out)
     torn = images.torn()
     print(f"patients in two splits: {torn}")
     return 1 if not len(images) or torn else 0
@@ -140,9 +139,4 @@ def evaluate_segmenter(
     recipe = segment_recipe(data, recipe_name, steps, device=device)
     encoder = ImageEncoder.load(run)
     evaluation = evaluate_masks(encoder, read_masks(data, recipe.reading), recipe, Few(draws=draws), say)
-    path = evaluation.write(out)
-    for name, estimate in evaluation.metrics.items():
-        print(f"{name}: {estimate}")
-    for name, found in evaluation.answers.items():
-        print(f"{name}: {found.verdict}, {found.estimate}: {found.detail}")
-    print(f"report: {path}")
+    evaluation.tell(out)

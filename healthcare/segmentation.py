@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -42,9 +42,8 @@ class PixelCounts:
     def of(cls, data: MaskedImages, guess: Masks) -> PixelCounts:
         """Of masks (H, W) of the images, 0 outside."""
         rows = []
-        for i, mask in enumerate(guess):
-            seen = data.inside(i)
-            truth, called = truth_of(data, i)[seen] > 0, mask[seen] > 0
+        for truth, values in inside(data, guess):
+            called = values > 0
             rows.append(((truth & called).sum(), called.sum(), truth.sum()))
         return cls(*np.array(rows, np.int64).reshape(-1, 3).T)
 
@@ -69,10 +68,8 @@ class Ranking:
     def of(cls, data: MaskedImages, probability: Masks) -> Ranking:
         """Of probabilities (H, W) of the images, inside their fields of view."""
         pairs = []
-        for i, p in enumerate(probability):
-            seen = data.inside(i)
-            level = np.clip((np.asarray(p)[seen] * LEVELS).astype(np.int64), 0, LEVELS - 1)
-            truth = truth_of(data, i)[seen] > 0
+        for truth, p in inside(data, probability):
+            level = np.clip((p * LEVELS).astype(np.int64), 0, LEVELS - 1)
             pairs.append([np.bincount(level[kind], minlength=LEVELS) for kind in (truth, ~truth)])
         both = np.array(pairs, np.int64).reshape(-1, 2, LEVELS)
         return cls(both[:, 0], both[:, 1])
@@ -102,6 +99,13 @@ def truth_of(data: MaskedImages, row: int) -> NDArray[np.int32]:
     if mask is None:
         raise ValueError("an image without a mask cannot be judged")
     return mask
+
+
+def inside(data: MaskedImages, guess: Masks) -> Iterator[tuple[NDArray[np.bool_], NDArray]]:
+    """Of each image, what its mask marks and what was guessed (H, W), at the pixels (P,) of its field of view."""
+    for row, values in enumerate(guess):
+        seen = data.inside(row)
+        yield truth_of(data, row)[seen] > 0, np.asarray(values)[seen]
 
 
 def hd95(truth: NDArray, guess: NDArray) -> float:
@@ -191,10 +195,12 @@ def judge(
     )  # fmt: skip
 
 
-def paired_gain(ours: Sequence[Judged], theirs: Sequence[Judged], name: str, seed: int = 0) -> Estimate:
+def paired_gain(
+    ours: Sequence[Judged], theirs: Sequence[Judged], name: str, groups: NDArray | None = None, seed: int = 0
+) -> Estimate:
     """Mean over runs of ours, minus that of theirs, on the same images drawn again; run i of both had the same draw of labels.
 
-    Where both have several runs these are drawn again as well.
+    Where both have several runs these are drawn again as well. Whole patients are drawn, where groups (N,) are given.
     """
     images = len(ours[0].masks)
     random = np.random.default_rng(seed)
@@ -204,7 +210,7 @@ def paired_gain(ours: Sequence[Judged], theirs: Sequence[Judged], name: str, see
         return float(np.mean([mine[i % len(mine)](rows) for i in picked]) - np.mean([others[i % len(others)](rows) for i in picked]))  # fmt: skip
 
     runs = max(len(mine), len(others))
-    values = [difference(rows, random.integers(0, runs, runs)) for rows in resamples(images, None, RESAMPLES, seed)]
+    values = [difference(rows, random.integers(0, runs, runs)) for rows in resamples(images, groups, RESAMPLES, seed)]
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return Estimate(difference(np.arange(images), np.arange(runs)), float(low), float(high))
 

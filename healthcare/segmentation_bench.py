@@ -21,7 +21,7 @@ from healthcare.presets import Recipe, preset
 from healthcare.segment_recipes import SegmentRecipe, lengthened, segment_recipe
 from healthcare.segmentation import Judged, judge, paired_gain, second_observer
 from healthcare.segmentation_report import annotated_rows, run_arm
-from healthcare.segmenter import Segmenter
+from healthcare.segmenter import Segmenter, like_pretrained
 
 # how the encoder is pretrained: Models Genesis on patches, the expanding path along with the contracting one
 PRETEXT = (
@@ -121,11 +121,11 @@ def everything(
     for arm in ("scratch", "pretrained"):
         place = out / f"{plan.data}-{arm}-{seed}"
         segmenter = Segmenter.load(place) if (place / "config.json").exists() else None
-        if segmenter is None or segmenter.recipe_ != _with_network(recipe, encoder):
+        if segmenter is None or segmenter.recipe_ != like_pretrained(recipe, encoder):
             start = (
                 Segmenter.on_top_of(encoder, recipe)
                 if arm == "pretrained"
-                else Segmenter(_with_network(recipe, encoder))
+                else Segmenter(like_pretrained(recipe, encoder))
             )
             segmenter = start.fit(data, out=place, note=say)
             segmenter.save(place)
@@ -178,10 +178,6 @@ def few_annotated(plan: Plan, data: MaskedImages, recipe: SegmentRecipe, encoder
             row(f"{plan.data}, {ours} annotated images", what, "ours", f"gain {main}", gain, goal=goal, note=note)
         )
     return made
-
-
-def _with_network(recipe: SegmentRecipe, encoder: ImageEncoder) -> SegmentRecipe:
-    return replace(recipe, encoder=encoder.recipe_.encoder)
 
 
 Test = Callable[[int, Path], list[Row]]  # (seed, folder of runs) -> rows

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from core.errors import UserError
 from core.evaluation import Answer, Evaluation, answer, labels_saved
-from core.statistics import Estimate
+from core.statistics import Estimate, resamples
 from healthcare.estimators import ImageEncoder
 from healthcare.masks import MaskedImages
 from healthcare.segment_recipes import SegmentRecipe, lengthened
@@ -39,13 +39,17 @@ class Few:
     steps: int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise UserError(f"{self.draws} draws of annotated images", where="draws", mend="give 1 or more")
+
 
 @dataclass
 class Curve:
-    """Judged test images of every arm, number of annotated images, and draw."""
+    """Judged test images of every arm, number of annotated images, and draw; `groups` are their patients, where some has several."""
 
+    groups: NDArray[np.int64] | None = None
     judged: dict[str, dict[int, list[Judged]]] = field(default_factory=dict)
-    maps: list[NDArray[np.float32]] = field(default_factory=list)
 
     def add(self, arm: str, amount: int, judged: Judged) -> None:
         self.judged.setdefault(arm, {}).setdefault(amount, []).append(judged)
@@ -53,16 +57,17 @@ class Curve:
     def mean(self, arm: str, amount: int, name: str) -> Estimate:
         """Mean over draws, with an interval over test images and draws."""
         runs = self.judged[arm][amount]
-        return mean_over(runs, name)
+        return mean_over(runs, name, self.groups)
 
 
-def mean_over(runs: Sequence[Judged], name: str, seed: int = 0) -> Estimate:
-    """Mean over runs of a figure, with an interval over images (and runs, where there are several) drawn again."""
+def mean_over(runs: Sequence[Judged], name: str, groups: NDArray | None = None, seed: int = 0) -> Estimate:
+    """Mean over runs of a figure, with an interval over images (and runs, where there are several) drawn again; over whole patients,
+    where groups are given."""
     figures, images = [run.figures()[name] for run in runs], len(runs[0].masks)
     random = np.random.default_rng(seed)
     values = [
         np.mean([figures[i](rows) for i in random.integers(0, len(runs), len(runs))])
-        for rows in random.integers(0, images, (500, images))
+        for rows in resamples(images, groups, 500, seed)
     ]
     low, high = np.nanpercentile(values, [2.5, 97.5])
     everything = np.arange(images)
@@ -87,7 +92,7 @@ def run_arm(
     """One training of one arm on these annotated images: equal network, steps and patches, another start."""
     from dataclasses import replace
 
-    recipe = like_pretrained(replace(recipe, train=replace(recipe.train, seed=seed)), encoder.recipe_.encoder)
+    recipe = like_pretrained(replace(recipe, train=replace(recipe.train, seed=seed)), encoder)
     segmenter = Segmenter.on_top_of(encoder, recipe) if arm == "pretrained" else Segmenter(recipe)
     return segmenter.fit(with_few(data, rows), note=note)
 
@@ -108,7 +113,7 @@ def evaluate_masks(
     amounts = [*(n for n in few.annotated if n < len(train)), len(train)]
     headline = few.headline if few.headline in amounts else amounts[0]
     recipe = recipe if few.steps is None else lengthened(recipe, few.steps)
-    curve = Curve()
+    curve = Curve(test.groups)
     for amount in amounts:
         for draw in range(few.draws if amount < len(train) else 1):
             for arm in ARMS:
@@ -137,8 +142,8 @@ def concluded(
     floors = {"scratch": {name: curve.mean("scratch", headline, name) for name in names}}
     observer = second_observer(test)
     if observer is not None:
-        floors["second observer"] = observer.estimates()
-    gain = paired_gain(curve.judged["pretrained"][headline], curve.judged["scratch"][headline], main)
+        floors["second observer"] = observer.estimates(test.groups)
+    gain = paired_gain(curve.judged["pretrained"][headline], curve.judged["scratch"][headline], main, test.groups)
     detail = f"{main} with {headline} annotated images, pretrained minus scratch, same network, images and steps"
     answers: dict[str, Answer] = {"pretraining": answer(gain, detail)}
     if len(amounts) > 1:
@@ -148,6 +153,7 @@ def concluded(
         "steps of each training": recipe.train.steps, "patch": f"{recipe.patch} px", "headline": f"{headline} annotated images",
         "thresholds": "chosen on the annotated training images", "pixels": "inside the field of view, where one is given",
         "dice, ap and auroc": "of all test images together; 'mean of images' is the mean of each image's", "hd95": "in pixels",
+        "intervals": f"95 %, test {'images' if curve.groups is None else 'patients'} and draws of annotated images drawn again",
         "data sha256": data.sha256(),
     }  # fmt: skip
     task = "Telling objects apart" if data.objects else "Segmentation"

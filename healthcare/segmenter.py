@@ -6,7 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,13 +19,12 @@ from core.config import from_dict, to_dict
 from core.device import resolve_device
 from core.encoders import ConvNet
 from core.errors import UserError
-from core.estimator import PretrainedEncoder
 from core.methods.base import Method, Out, need
 from core.pretext import Pseudo
 from core.tokens import Batch
 from core.training import History
-from healthcare.encoders import EncoderConfig, build_encoder
-from healthcare.estimators import ImageEncoder
+from healthcare.encoders import build_encoder
+from healthcare.estimators import ImageEncoder, RecipeEncoder
 from healthcare.instances import Parting, part, targets
 from healthcare.masks import MaskedImages, from_arrays
 from healthcare.patches import Annotated, PatchBatches, cut_for
@@ -75,7 +74,7 @@ class PatchLoss(Method):
         return Out(loss)
 
 
-class Segmenter(PretrainedEncoder):
+class Segmenter(RecipeEncoder):
     """Which pixels belong to what is looked for, learned from annotated images.
 
     >>> data = healthcare.read_masks("drive", recipe.reading)
@@ -86,7 +85,7 @@ class Segmenter(PretrainedEncoder):
         recipe: of `healthcare.segment_recipes`; `region` where None.
     """
 
-    domain: ClassVar[str] = "healthcare"
+    recipe_: SegmentRecipe
     encoder_: ConvNet  # type: ignore[assignment]
     heads_: Pixelwise  # type: ignore[assignment]
 
@@ -225,18 +224,11 @@ class Segmenter(PretrainedEncoder):
         """Two black patches."""
         return {"image": torch.zeros(2, self.channels_, self.recipe_.patch, self.recipe_.patch)}
 
-    def on(self, device: str) -> Self:
-        """The same estimator, computing on another device."""
-        self._check_fitted()
-        self.recipe_ = replace(self.recipe_, train=replace(self.recipe_.train, device=device))
-        return self
-
     def describe(self) -> dict[str, Any]:
-        history = getattr(self, "history_", History())
         return {
             "kind": "segmenter", "recipe": to_dict(self.recipe_), "channels": self.channels_, "objects": self.objects_,
             "images": self.images_, "parting": asdict(self.parting_),
-            "trained": {"steps": history.steps, "seconds": round(history.seconds, 1)},
+            "trained": self.trained(),
         }  # fmt: skip
 
     @classmethod
@@ -274,6 +266,6 @@ class _Net(nn.Module):
         return self.heads(self.encoder, image)
 
 
-def like_pretrained(recipe: SegmentRecipe, config: EncoderConfig) -> SegmentRecipe:
+def like_pretrained(recipe: SegmentRecipe, encoder: ImageEncoder) -> SegmentRecipe:
     """The recipe with the network that a pretrained encoder has: what it is compared with, from scratch."""
-    return replace(recipe, encoder=config)
+    return replace(recipe, encoder=encoder.recipe_.encoder)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
-from core.errors import UserError
-from core.files import whole
-from core.quarantine import csv_safe
 from healthcare.classifier import ImageClassifier, Prevalence
 from healthcare.data import Images
 from healthcare.estimators import ImageEncoder
@@ -74,19 +69,3 @@ def embeddings(encoder: ImageEncoder, images: Images | Volumes) -> pd.DataFrame:
     table = pd.DataFrame(features, columns=[f"f{i}" for i in range(features.shape[1])])
     table.insert(0, "where", images.where)
     return table
-
-
-def written(table: pd.DataFrame, path: Path) -> Path:
-    """Write a table as parquet or csv, by its suffix.
-
-    Raises:
-        UserError: another suffix, or a place that cannot be written.
-    """
-    if path.suffix not in (".parquet", ".csv"):
-        raise UserError(f"no table format '{path.suffix}'", where=path, mend="end the name in .csv or .parquet")
-    with whole(path, "the table") as temporary:
-        if path.suffix == ".parquet":
-            table.to_parquet(temporary, index=False)
-        else:
-            table.map(csv_safe).rename(columns=csv_safe).to_csv(temporary, index=False)
-    return path

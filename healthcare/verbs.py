@@ -50,16 +50,11 @@ class Evaluate:
         from healthcare.evaluation import EvaluationConfig, evaluate
 
         encoder = ImageEncoder.load(self.run_).on(self.device)
-        images = read(self.data, encoder.recipe_.reading)
+        images = read(self.data, encoder.reading)
         config = EvaluationConfig(draws=self.draws, prevalence=self.prevalence)
         config = replace(config, supervised=replace(config.supervised, device=self.device))
         evaluation = evaluate(encoder, images, config, say)
-        path = evaluation.write(self.out)
-        for name, estimate in evaluation.metrics.items():
-            print(f"{name}: {estimate}")
-        for name, found in evaluation.answers.items():
-            print(f"{name}: {found.verdict}, {found.estimate}: {found.detail}")
-        print(f"report: {path}")
+        evaluation.tell(self.out)
 
 
 @dataclass(frozen=True)
@@ -114,7 +109,7 @@ class Finetune:
         encoder = ImageEncoder.load(self.run_).on(self.device)
         if self.facts is not None:
             encoder.facts_ = Facts.read(self.facts)
-        images = read(self.data, encoder.recipe_.reading)
+        images = read(self.data, encoder.reading)
         classifier = ImageClassifier.on_top_of(encoder, self.tune, self.views, self.seed).fit(images)
         classifier.save(self.out)
         print(f"classifier of {', '.join(map(str, classifier.classes_))}: {self.out}")
@@ -144,16 +139,18 @@ class Predict:
     device: str = "cpu"
 
     def run(self) -> None:
+        from core.tables import check_format, write_table
         from healthcare.classifier import ImageClassifier
         from healthcare.data import read_new
-        from healthcare.tables import predictions, written
+        from healthcare.tables import predictions
 
+        check_format(self.out)
         prevalence = None if self.prevalence is None else _prevalence(self.prevalence)
         classifier = ImageClassifier.load(self.run_).on(self.device)
         classifier.views = classifier.views if self.views is None else self.views
-        images = read_new(self.data, classifier.recipe_.reading)
+        images = read_new(self.data, classifier.reading)
         table = predictions(classifier, images, prevalence, self.coverage)
-        print(f"{len(images)} images: {written(table, self.out)}")
+        print(f"{len(images)} images: {write_table(table, self.out)}")
         print(f"low, high: {classifier.interval_means()}")
         if prevalence == "estimate":
             print(
@@ -162,9 +159,7 @@ class Predict:
         if any(name.startswith("abstain") for name in table):
             silent = table.filter(like="abstain").to_numpy()
             print(f"abstains: {silent.mean():.1%} of the answers, {1 - (self.coverage or 1):.0%} of held-out ones")
-        if len(images.quarantine):
-            place = images.quarantine.write(self.out.with_name("quarantine.csv"))
-            print(f"{images.quarantine.summary()}; each with its reason: {place}")
+        images.quarantine.tell(self.out.parent)
 
 
 @dataclass(frozen=True)
@@ -184,21 +179,21 @@ class Embed:
     device: str = "cpu"
 
     def run(self) -> None:
+        from core.tables import check_format, write_table
         from healthcare.data import Images, read_new
         from healthcare.estimators import ImageEncoder
-        from healthcare.tables import embeddings, written
+        from healthcare.tables import embeddings
         from healthcare.volumes import Volumes, open_volumes
 
+        check_format(self.out)
         encoder = ImageEncoder.load(self.run_).on(self.device)
-        reading = encoder.recipe_.reading
+        reading = encoder.reading
         if encoder.recipe_.patches:  # as it was trained: cube by cube
             images: Images | Volumes = open_volumes(self.data, reading.size, reading.limits)
         else:
             images = read_new(self.data, reading)
-        print(f"{len(images)} images: {written(embeddings(encoder, images), self.out)}")
-        if len(images.quarantine):
-            place = images.quarantine.write(self.out.with_name("quarantine.csv"))
-            print(f"{images.quarantine.summary()}; each with its reason: {place}")
+        print(f"{len(images)} images: {write_table(embeddings(encoder, images), self.out)}")
+        images.quarantine.tell(self.out.parent)
 
 
 @dataclass(frozen=True)
@@ -222,21 +217,21 @@ class Similar:
     device: str = "cpu"
 
     def run(self) -> None:
+        from core.tables import check_format, write_table
         from healthcare.data import read, read_new
         from healthcare.estimators import ImageEncoder
-        from healthcare.tables import similar_cases, written
+        from healthcare.tables import similar_cases
 
+        check_format(self.out)
         encoder = ImageEncoder.load(self.run_).on(self.device)
-        images = read_new(self.data, encoder.recipe_.reading)
-        archive = read(self.among, encoder.recipe_.reading)
+        images = read_new(self.data, encoder.reading)
+        archive = read(self.among, encoder.reading)
         table = similar_cases(encoder, images, archive, self.k)
         print(
-            f"{self.k} similar cases of each of {len(images)} images among {len(archive)}: {written(table, self.out)}"
+            f"{self.k} similar cases of each of {len(images)} images among {len(archive)}: {write_table(table, self.out)}"
         )
-        for name, found in (("new", images), ("archive", archive)):
-            if len(found.quarantine):
-                place = found.quarantine.write(self.out.with_name(f"quarantine-{name}.csv"))
-                print(f"{name} images, {found.quarantine.summary()}; each with its reason: {place}")
+        images.quarantine.tell(self.out.parent, "quarantine-new.csv")
+        archive.quarantine.tell(self.out.parent, "quarantine-archive.csv")
 
 
 @dataclass(frozen=True)
@@ -272,7 +267,7 @@ class Explain:
         from healthcare.explain import explain
 
         classifier = ImageClassifier.load(self.run_).on(self.device)
-        images = read_new(self.data, classifier.recipe_.reading)
+        images = read_new(self.data, classifier.reading)
         found = explain(classifier, images, self.most, self.question, self.seed)
         print(f"{len(found.rows)} images: {found.write(self.out)}")
         for line in found.lines():

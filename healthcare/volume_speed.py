@@ -23,6 +23,7 @@ def volume_speed(out: Path, methods: tuple[str, ...] = ("simclr", "mae", "restor
         UserError: a child process failed.
     """
     made = []
+    out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out) as folder:
         data = large_volume(Path(folder) / "large.npy", SIDE)
         for method in methods:

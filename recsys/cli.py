@@ -224,8 +224,10 @@ class Recommend:
     table: Annotated[Table, tyro.conf.arg(name="")] = field(default_factory=Table)
 
     def run(self) -> None:
-        from recsys.tables import read_items, write_table
+        from core.tables import check_format, write_table
+        from recsys.tables import read_items
 
+        check_format(self.out)
         model = _run(self.run_folder, self.device)
         loaded = _load(self.data, self.table, model, keep_empty=True)
         only = None if self.only is None else read_items(self.only)
@@ -259,8 +261,10 @@ class Similar:
 
     def run(self) -> None:
         from core.errors import UserError
-        from recsys.tables import read_items, write_table
+        from core.tables import check_format, write_table
+        from recsys.tables import read_items
 
+        check_format(self.out)
         items = [*self.items, *([] if self.file is None else read_items(self.file))]
         if not items:
             raise UserError("no item is given", where="--items", mend="name items, or give a --file of them")
@@ -288,8 +292,9 @@ class Embed:
     table: Annotated[Table, tyro.conf.arg(name="")] = field(default_factory=Table)
 
     def run(self) -> None:
-        from recsys.tables import write_table
+        from core.tables import check_format, write_table
 
+        check_format(self.out)
         model = _run(self.run_folder, self.device)
         loaded = _load(self.data, self.table, model, keep_empty=True)
         found = model.embed_sequences(loaded.sequences)

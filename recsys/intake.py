@@ -53,9 +53,9 @@ class Prepare:
 
     def run(self) -> None:
         from contextlib import closing
-        from tempfile import TemporaryDirectory
 
         from core.engines import DuckDB, Engine, Spark
+        from core.files import scratch
         from recsys.clicks import Log
         from recsys.prepare import Recipe, check_place, prepare
 
@@ -65,12 +65,8 @@ class Prepare:
         )  # fmt: skip
         log = Log.of(self.data, self.table.columns(), self.event, self.keep)
         check_place(log, self.out)
-        beside = self.out.absolute().parent
-        beside.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".duckdb.", dir=beside) as scratch:
-            engine: Engine = (
-                DuckDB(self.memory, Path(scratch)) if self.spark is None else Spark(self.spark, self.memory)
-            )
+        with scratch(self.out.absolute().parent, "duckdb") as place:
+            engine: Engine = DuckDB(self.memory, place) if self.spark is None else Spark(self.spark, self.memory)
             with closing(engine):
                 made = prepare(log, self.out, engine, recipe, self.attributes, say)
         for stage, count in made["stages"].items():

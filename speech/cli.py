@@ -154,8 +154,6 @@ class Pretrain:
         from speech.presets import recipe
         from speech.protocol import split
 
-        if self.steps is not None and self.minutes is not None:
-            raise UserError("both --steps and --minutes", where="pretrain", mend="give one of them")
         if self.everything and self.fold is not None:
             raise UserError(
                 "--everything holds nothing out, --fold holds one out", where="pretrain", mend="give one of them"
@@ -189,6 +187,10 @@ class Evaluate:
         scratch_steps: of each training from scratch with all labels; by default all of them together read half as many
             spectrograms as the pretraining.
         fine_tune: also train the pretrained encoder on the labels.
+        probe: of the frozen nets: their last layer, or a weighted sum of all layers (Transformers alone).
+        fractions: of the labels, rising to 1; the first makes the main figure.
+        sounds: recordings of the worst errors that the report plays, at most 20, and with them three of the training; 0 for none,
+            where the report goes to people who may not hear them.
         device: cpu, cuda, …
     """
 
@@ -198,6 +200,9 @@ class Evaluate:
     draws: int = 3
     scratch_steps: int | None = None
     fine_tune: bool = False
+    probe: Literal["last", "layers"] = "last"
+    fractions: tuple[float, ...] = (0.1, 1.0)
+    sounds: int = 6
     seed: int = 0
     device: str = "cpu"
 
@@ -206,13 +211,14 @@ class Evaluate:
         from speech.evaluation import EvalConfig, evaluate
 
         config = EvalConfig(
-            draws=self.draws, scratch_steps=self.scratch_steps, fine_tune=self.fine_tune, seed=self.seed
-        )
+            fractions=self.fractions, draws=self.draws, scratch_steps=self.scratch_steps, fine_tune=self.fine_tune, seed=self.seed,
+            probe=self.probe, sounds=self.sounds,
+        )  # fmt: skip
         encoder = AudioEncoder.load(self.run_)
         encoder.device = self.device
         recordings = encoder.read(self.data)
         say(recordings.summary())
-        evaluation = evaluate(encoder, recordings, config, say)
+        evaluation = evaluate(encoder, recordings, config, say, self.data)
         page = evaluation.write(self.out)
         name, floor = evaluation.best_floor()
         print(f"{evaluation.main} {evaluation.metrics[evaluation.main]}, best floor {floor} ({name})")
@@ -229,7 +235,8 @@ class Finetune:
         run: what pretrain wrote.
         data: recordings with labels; those without one are left out.
         out: the classifier's folder.
-        tune: probe (a linear layer on frozen features) or all (the whole net is trained on).
+        tune: probe (a linear layer on frozen features), layers (on a weighted sum of all layers, weights learned too; Transformers
+            alone) or all (the whole net is trained on).
         minutes: wall time of `all`.
         split: use the recordings of this split alone (train, for one that can be tested).
         device: cpu, cuda, …
@@ -238,7 +245,7 @@ class Finetune:
     run_: Annotated[Path, tyro.conf.arg(name="run")]
     data: str
     out: Path
-    tune: Literal["probe", "all"] = "probe"
+    tune: Literal["probe", "layers", "all"] = "probe"
     minutes: float = 1.0
     split: str | None = None
     device: str = "cpu"
@@ -267,12 +274,12 @@ class Finetune:
 
 @dataclass(frozen=True)
 class Predict:
-    """A label for each recording: CSV of file, label and probability. Bad recordings are listed beside it.
+    """A label for each recording: a table of file, label and probability. Bad recordings are listed beside it.
 
     Attributes:
         run: what finetune wrote.
         data: folder, tar or recording.
-        out: the CSV.
+        out: .csv or .parquet.
         pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
         device: cpu, cuda, …
     """
@@ -286,34 +293,34 @@ class Predict:
     def run(self) -> None:
         import pandas as pd
 
-        from core.quarantine import csv_safe
+        from core.tables import check_format, write_table
         from speech.estimators import AudioClassifier
 
+        check_format(self.out)
         classifier = AudioClassifier.load(self.run_)
         classifier.device = self.device
         recordings = classifier.read(self.data)
         share = classifier.predict_proba(recordings)
         table = pd.DataFrame(
             {
-                "file": [csv_safe(name) for name in names(recordings, self.pseudonymise)],
-                "label": [csv_safe(label) for label in classifier.classes_[share.argmax(1)].astype(object)],
+                "file": names(recordings, self.pseudonymise),
+                "label": classifier.classes_[share.argmax(1)].astype(object),
                 "probability": share.max(1).round(4),
             }
         )
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(self.out, index=False)
+        write_table(table, self.out)
         aside(recordings, self.out)
         print(f"{len(table)} labels: {self.out}")
 
 
 @dataclass(frozen=True)
 class Embed:
-    """Features of each recording: parquet of file and D columns. Bad recordings are listed beside it.
+    """Features of each recording: a table of file and D columns. Bad recordings are listed beside it.
 
     Attributes:
         run: what pretrain wrote.
         data: folder, tar or recording.
-        out: the parquet file.
+        out: .parquet or .csv; frames are written as .parquet alone.
         frames: a row for each token (frame) of each recording, with its start and end in seconds.
         pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
         device: cpu, cuda, …
@@ -329,8 +336,10 @@ class Embed:
     def run(self) -> None:
         import pandas as pd
 
+        from core.tables import check_format, write_table
         from speech.estimators import AudioEncoder
 
+        check_format(self.out)
         encoder = AudioEncoder.load(self.run_)
         encoder.device = self.device
         recordings = encoder.read(self.data)
@@ -344,8 +353,7 @@ class Embed:
         features = encoder.transform(recordings)
         table = pd.DataFrame(features, columns=[f"f{i}" for i in range(features.shape[1])])
         table.insert(0, "file", names(recordings, self.pseudonymise))
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        table.to_parquet(self.out, index=False)
+        write_table(table, self.out)
         aside(recordings, self.out)
         print(f"{features.shape[0]} × {features.shape[1]} features: {self.out}")
 

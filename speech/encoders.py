@@ -109,6 +109,14 @@ class SpectrogramNet(Encoder):
     def layers(self, batch: Batch) -> list[Tensor]:
         return self._stages(batch)
 
+    def layer_features(self, batch: Batch) -> list[Tensor]:
+        """Of each stage mean and maximum over time, channels and frequency in place; the embedding last."""
+        stages = self._stages(batch)
+        flat = [x.transpose(2, 3).flatten(1, 2) for x in stages]  # (B, C·F', T')
+        places = self.fold(flat[-1].contiguous())
+        last = F.adaptive_avg_pool1d(places, self.segments).flatten(1)
+        return [*(torch.cat([x.mean(2), x.amax(2)], 1) for x in flat), last]
+
 
 def build_encoder(config: EncoderConfig, bands: int) -> Encoder:
     """An untrained encoder of log-mel with `bands` bands."""

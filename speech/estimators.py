@@ -11,24 +11,26 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from core.batches import Ragged, SequenceBatches
+from core.batches import Ragged, SequenceBatches, runs
 from core.cli import say
 from core.config import from_dict, to_dict
 from core.device import one_thread
-from core.encoders import Encoder
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
+from core.layers import LayerProbe, embed_layers, layer_model, probabilities, stacked
 from core.methods import Classifier
 from core.probes import embed, linear_model
-from core.tokens import Batch, Tokens
+from core.tokens import Batch
 from core.training import TrainConfig
 from speech import bounds
 from speech.audio import Wave
+from speech.codebooks import census
 from speech.data import Recordings, read
 from speech.encoders import build_encoder
 from speech.features import log_mel, samples_at
+from speech.fronted import Fronted
 from speech.hubert import pretrained_twice
 from speech.methods import pretext_for
 from speech.presets import Recipe, recipe
@@ -43,27 +45,6 @@ LABELLED_BATCH = 64  # recordings in a step of supervised training
 def heard_as(settings: Recipe) -> Callable[[Wave], NDArray[np.float32]]:
     """A function from a wave to what the recipe's batches are made of: log-mel (T, bands), or samples (S,) at its rate."""
     return samples_at(settings.mel.rate) if settings.encoder.kind == "wave" else log_mel(settings.mel)
-
-
-class Fronted(Encoder):
-    """An encoder behind the recipe's own preparation: raw log-mel with padding in, embeddings out."""
-
-    def __init__(self, encoder: Encoder, settings: Recipe) -> None:
-        super().__init__()
-        self.inner, self.settings, self.dim = encoder, settings, encoder.dim
-
-    def prepare(self, batch: Batch) -> Batch:
-        """What the encoder reads: see speech.tasks.read_as_it_is."""
-        return read_as_it_is(self.settings, batch)
-
-    def forward(self, batch: Batch) -> Tokens:
-        return self.inner(self.prepare(batch))
-
-    def embed(self, batch: Batch) -> Tensor:
-        return self.inner.embed(self.prepare(batch))
-
-    def layers(self, batch: Batch) -> list[Tensor]:
-        return self.inner.layers(self.prepare(batch))
 
 
 class AudioEncoder(PretrainedEncoder):
@@ -133,7 +114,9 @@ class AudioEncoder(PretrainedEncoder):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(train.seed)
             method, pretext = pretext_for(self.recipe_, batches.rows)
-        self.pretrain(method, batches, pretext, train, out, note, partial(read_as_it_is, self.recipe_))
+        prepare = partial(read_as_it_is, self.recipe_)
+        self.pretrain(method, batches, pretext, train, out, note, prepare)
+        self.books_ = census(method, pretext, batches, prepare)
 
     def batches(
         self, recordings: Recordings, size: int | None = None, units: list[NDArray] | None = None
@@ -160,7 +143,7 @@ class AudioEncoder(PretrainedEncoder):
         """
         s, ragged = getattr(self, "recipe_", None) or self.settings(), self._ragged(recordings)
         longest = bounds.longest(s) if cut else int(ragged.lengths.max())
-        for rows in bounds.runs(s, np.minimum(ragged.lengths, longest), most):
+        for rows in runs(np.minimum(ragged.lengths, longest), most, bounds.bound(s)):
             yield ragged.padded(rows, longest)
 
     def longest(self) -> int:
@@ -186,9 +169,16 @@ class AudioEncoder(PretrainedEncoder):
 
     def transform(self, X: str | Path | Recordings) -> NDArray[np.float32]:
         """Embeddings (N, D) in the order of `read`."""
+        return embed(*self._frozen(X), self.device)
+
+    def transform_layers(self, X: str | Path | Recordings) -> list[NDArray[np.float32]]:
+        """Embeddings (N, D) of each layer, from the stem's, or the first stage's, to the last, in the order of `read`."""
+        return embed_layers(*self._frozen(X), self.device)
+
+    def _frozen(self, X: str | Path | Recordings) -> tuple[Fronted, Iterator[Batch]]:
         self._check_fitted()
         recordings = self.read(X)
-        return embed(Fronted(self.encoder_, self.recipe_), self.in_order(recordings), self.device)
+        return Fronted(self.encoder_, self.recipe_), self.in_order(recordings)
 
     def example(self) -> Batch:
         """Two recordings of silence, as the encoder reads it: prepared by the recipe."""
@@ -213,11 +203,19 @@ class AudioEncoder(PretrainedEncoder):
             "history": self._history(),
         }
 
-    def _history(self) -> dict[str, float]:
+    def _history(self) -> dict[str, Any]:
         history = getattr(self, "history_", None)
         if history is None:
             return dict(getattr(self, "trained_", {"steps": 0, "seconds": 0.0}))
-        return {"steps": history.steps, "seconds": round(history.seconds, 1)}
+        return {"steps": history.steps, "seconds": round(history.seconds, 1), "codebooks": self.books_}
+
+    def books(self) -> list[dict[str, Any]]:
+        """How much of each codebook was in use when the training was done: see speech.codebooks.census."""
+        return list(self._history().get("codebooks", ()))
+
+    def counted(self) -> bool:
+        """Whether codes were looked for: older runs say nothing of them."""
+        return "codebooks" in self._history()
 
     def steps_done(self) -> int:
         """Optimizer steps of the pretraining."""
@@ -245,7 +243,8 @@ class AudioClassifier(PretrainedEncoder):
 
     Args:
         encoder: a fitted AudioEncoder.
-        tune: `probe` fits the linear layer alone, by logistic regression; `all` trains everything on views of the labelled
+        tune: `probe` fits the linear layer alone, by logistic regression; `layers` the same on a weighted sum of all layers, whose
+            weights are learned from the same labels (SUPERB, Yang et al. 2021; Transformers alone); `all` trains everything on views of the labelled
             recordings, from the encoder's weights; `scratch` the same from fresh weights.
         train: of `all` and `scratch`; None for 100 steps at the recipe's learning rate.
     """
@@ -266,8 +265,10 @@ class AudioClassifier(PretrainedEncoder):
         Raises:
             UserError: fewer than two classes are labelled, or a class has one recording only.
         """
-        if self.encoder is None or self.tune not in ("probe", "all", "scratch"):
-            raise UserError("give an encoder and a way to tune it", where=self.tune, mend="use probe, all or scratch")
+        if self.encoder is None or self.tune not in ("probe", "layers", "all", "scratch"):
+            raise UserError(
+                "give an encoder and a way to tune it", where=self.tune, mend="use probe, layers, all or scratch"
+            )
         recordings = self.encoder.read(X)
         label = recordings.label if y is None else np.asarray(y).astype(str).astype(object)
         if len(label) != len(recordings):
@@ -283,6 +284,8 @@ class AudioClassifier(PretrainedEncoder):
         self.recipe_, self.device = self.encoder.recipe_, self.encoder.device
         if self.tune == "probe":
             self._fit_probe(recordings.select(known), label[known].astype(str))
+        elif self.tune == "layers":
+            self._fit_layers(recordings.select(known), label[known].astype(str))
         else:
             self._fit_all(recordings.select(known), label[known].astype(str), note)
         return self
@@ -302,6 +305,15 @@ class AudioClassifier(PretrainedEncoder):
             head.weight.copy_(weight)
             head.bias.copy_(bias)
         self.encoder_, self.heads_ = self.encoder.encoder_, head
+
+    def _fit_layers(self, recordings: Recordings, label: NDArray) -> None:
+        """A linear layer on a weighted sum of the layers, both learned from the labels."""
+        assert self.encoder is not None
+        layers = stacked(self.encoder.transform_layers(recordings))
+        self.encoder_, self.heads_ = (
+            self.encoder.encoder_,
+            layer_model(layers, label, probe_groups(recordings), COSTS),
+        )
 
     def _fit_all(self, recordings: Recordings, label: NDArray, note: Note | None) -> None:
         assert self.encoder is not None
@@ -324,6 +336,8 @@ class AudioClassifier(PretrainedEncoder):
         """(N, C) probabilities in the order of `classes_`."""
         self._check_fitted()
         assert self.heads_ is not None
+        if isinstance(self.heads_, LayerProbe):
+            return probabilities(self.heads_, stacked(self._features().transform_layers(X)))
         features = self._features().transform(X)
         with torch.no_grad():
             logits = self.heads_.cpu()(torch.from_numpy(features))
@@ -346,12 +360,26 @@ class AudioClassifier(PretrainedEncoder):
         twin.recipe_, twin.encoder_ = self.recipe_, self.encoder_
         return twin
 
+    @property
+    def layer_weights_(self) -> NDArray[np.float64]:
+        """How much each layer counts, (L,), from the stem's to the last; they sum to 1.
+
+        Raises:
+            UserError: the classifier reads the last layer alone.
+        """
+        head = getattr(self, "heads_", None)
+        if not isinstance(head, LayerProbe):
+            raise UserError("this classifier weighs no layers", where=self.tune, mend="fit it with tune='layers'")
+        return head.weights.double().numpy()
+
     def describe(self) -> dict[str, Any]:
+        layers = len(self.heads_.score) if isinstance(self.heads_, LayerProbe) else 1
         return {
             "kind": "classifier",
             "recipe": to_dict(self.recipe_),
             "classes": self.classes_.tolist(),
             "tune": self.tune,
+            "layers": layers,
         }
 
     @classmethod
@@ -362,5 +390,9 @@ class AudioClassifier(PretrainedEncoder):
         estimator.recipe_ = from_dict(Recipe, config["recipe"])
         estimator.classes_ = np.array(config["classes"])
         estimator.encoder_ = build_encoder(estimator.recipe_.encoder, estimator.recipe_.mel.bands)
-        estimator.heads_ = nn.Linear(estimator.encoder_.dim, len(estimator.classes_))
+        dim, classes = estimator.encoder_.dim, len(estimator.classes_)
+        if estimator.tune == "layers":
+            estimator.heads_ = LayerProbe(int(config["layers"]), dim, classes).requires_grad_(False)
+        else:
+            estimator.heads_ = nn.Linear(dim, classes)
         return estimator

@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.config import within
 from core.errors import UserError
-from core.evaluation import Answer, Evaluation, Section, answer, labels_saved
+from core.evaluation import Answer, Evaluation, answer, labels_saved
+from core.layers import stacked
 from core.probes import label_subset
-from core.statistics import Estimate, mean_interval
+from core.statistics import Estimate
 from speech.baselines import floor_features
+from speech.clips import MOST_SOUNDS
 from speech.data import Recordings
 from speech.estimators import LABELLED_BATCH, AudioClassifier, AudioEncoder
 from speech.features import as_mel
-from speech.probes import heard, probe_groups
+from speech.outcome import (
+    PRETRAINED,
+    RANDOM,
+    RANDOM_FLOOR,
+    SCRATCH,
+    SCRATCH_FLOOR,
+    TUNED,
+    Outcome,
+    floor_name,
+    interval,
+    join,
+    metric_name,
+)
+from speech.probes import probe_groups, shares
 from speech.protocol import Split, split
+from speech.sections import of_the_arms, of_the_run
 
-PRETRAINED, RANDOM, SCRATCH, TUNED = "pretrained", "random init", "scratch", "fine-tuned"
-RANDOM_FLOOR, SCRATCH_FLOOR = "random init + logistic regression", "from scratch"
+__all__ = [
+    "PRETRAINED", "RANDOM", "RANDOM_FLOOR", "SCRATCH", "SCRATCH_FLOOR", "TUNED", "EvalConfig", "Outcome", "answers", "audit", "conclude",
+    "difference", "equal_steps", "evaluate", "floor_name", "interval", "join", "measure", "metric_name",
+]  # fmt: skip
 Say = Callable[[str], None]
+LAYERED = {
+    "last": "",
+    "layers": "; features are a weighted sum of all layers, its weights learned from the same labels",
+}
 LEAST_STEPS = 60  # of a training from scratch: with fewer its batch norms have not settled and it says nothing
 
 
@@ -39,6 +62,8 @@ class EvalConfig:
             None gives all of them together half the spectrograms that pretraining has read, and each 60 steps at least. Steps and not
             time, so that a busy machine does not starve the arm that pretraining is compared with.
         fine_tune: also train the pretrained encoder on the labels, for as long as one training from scratch.
+        probe: of the pretrained and the untrained encoder: the last layer, or a weighted sum of all layers (Transformers alone).
+        sounds: recordings that the report plays, at most, of the worst errors; three more show the pretext. 0 for none.
     """
 
     fractions: tuple[float, ...] = (0.1, 1.0)
@@ -46,8 +71,11 @@ class EvalConfig:
     scratch_steps: int | None = None
     fine_tune: bool = False
     seed: int = 0
+    probe: Literal["last", "layers"] = "last"
+    sounds: int = 6
 
     def __post_init__(self) -> None:
+        within(self, sounds=(0, MOST_SOUNDS))
         if (
             self.draws < 1
             or not self.fractions
@@ -55,39 +83,6 @@ class EvalConfig:
             or sorted(self.fractions) != list(self.fractions)
         ):
             raise UserError("not a protocol", where=self, mend="draws ≥ 1, rising fractions that end with 1.0")
-
-
-@dataclass
-class Outcome:
-    """What every arm predicted on the test recordings: `said[arm][fraction]` is (draws, M) labels.
-
-    Several folds can be joined: see `join`. `labels[fraction]` counts the labelled training recordings.
-    """
-
-    truth: NDArray
-    speaker: NDArray
-    said: dict[str, dict[float, NDArray]] = field(default_factory=dict)
-    labels: dict[float, int] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def hits(self, arm: str, fraction: float) -> NDArray[np.float64]:
-        """Share of the draws that got each test recording right, (M,)."""
-        return (self.said[arm][fraction] == self.truth).mean(0)
-
-    def arms(self) -> list[str]:
-        return list(self.said)
-
-
-def join(outcomes: list[Outcome]) -> Outcome:
-    """The outcomes of several folds as one, their test recordings side by side."""
-    first = outcomes[0]
-    said = {
-        arm: {fraction: np.concatenate([o.said[arm][fraction] for o in outcomes], axis=1) for fraction in by_fraction}
-        for arm, by_fraction in first.said.items()
-    }
-    labels = {fraction: round(float(np.mean([o.labels[fraction] for o in outcomes]))) for fraction in first.labels}
-    truth, speaker = np.concatenate([o.truth for o in outcomes]), np.concatenate([o.speaker for o in outcomes])
-    return Outcome(truth, speaker, said, labels, first.facts)
 
 
 def measure(
@@ -111,7 +106,7 @@ def measure(
     truth = recordings.label.astype(str)
     if len(np.unique(truth[train])) < 2:
         raise UserError("the labels hold one class only", where="label", mend="label at least two classes")
-    outcome = Outcome(truth[test], recordings.speaker[test].astype(str))
+    outcome = Outcome(truth[test], recordings.speaker[test].astype(str), rows=test)
     outcome.facts["test recordings of classes never seen in training"] = int(
         (~np.isin(truth[test], truth[train])).sum()
     )
@@ -122,20 +117,25 @@ def measure(
     }
     outcome.labels = {fraction: len(rows[0]) for fraction, rows in draws.items()}
 
-    def add(arm: str, features: Callable[[int], NDArray], each: bool) -> None:
+    def add(arm: str, features_of: Callable[[int], NDArray], each: bool) -> None:
         """Probe features of each draw (`each`: they differ between draws, also where the labels do not)."""
-        made = [features(d) for d in range(config.draws if each else 1)]
+        made = [features_of(d) for d in range(config.draws if each else 1)]
         for fraction in config.fractions:
             own = draws[fraction]
             count = max(len(made), len(own))
-            said = [heard(made[d % len(made)], truth, own[d % len(own)], test, groups) for d in range(count)]
-            outcome.said.setdefault(arm, {})[fraction] = np.stack(said)
+            found = [shares(made[d % len(made)], truth, own[d % len(own)], test, groups) for d in range(count)]
+            outcome.said.setdefault(arm, {})[fraction] = np.stack([c[share.argmax(1)] for c, share in found])
+            if arm == PRETRAINED and fraction == 1:
+                outcome.sure = found[0][1].max(1)
         say(f"{arm}: " + ", ".join(f"{100 * f:g} % labels {outcome.hits(arm, f).mean():.3f}" for f in config.fractions))
 
-    add(PRETRAINED, partial(_same, encoder.transform(recordings)), False)
-    add(RANDOM, lambda d: encoder.untrained(config.seed + d).transform(recordings), True)
-    for name, features in floor_features(as_mel(recordings.signals, encoder.recipe_.mel)).items():
-        add(name, partial(_same, features), False)
+    def features(one: AudioEncoder) -> NDArray:
+        return stacked(one.transform_layers(recordings)) if config.probe == "layers" else one.transform(recordings)
+
+    add(PRETRAINED, partial(_same, features(encoder)), False)
+    add(RANDOM, lambda d: features(encoder.untrained(config.seed + d)), True)
+    for name, floor in floor_features(as_mel(recordings.signals, encoder.recipe_.mel)).items():
+        add(name, partial(_same, floor), False)
     _supervised(encoder, recordings, test, draws, truth, config, outcome, say)
     return outcome
 
@@ -187,19 +187,27 @@ def _supervised(
 
 
 def evaluate(
-    encoder: AudioEncoder, recordings: Recordings, config: EvalConfig | None = None, say: Say = print
-) -> Evaluation:
-    """Measure a pretrained encoder on the recordings that it was kept from: every arm, every floor, three answers."""
+    encoder: AudioEncoder, recordings: Recordings, config: EvalConfig | None = None, say: Say = print,
+    data: str | Path | None = None,
+) -> Evaluation:  # fmt: skip
+    """Measure a pretrained encoder on the recordings that it was kept from: every arm, every floor, three answers.
+
+    Args:
+        data: what `recordings` were read from: with it the report plays some of them.
+    """
     config = config or EvalConfig()
     held = split(recordings, encoder.fold_)
     outcome = measure(encoder, recordings, held, config, say)
     protocol = {
         "split": held.words, "training recordings": int(held.train.sum()), "seed": config.seed, "method": encoder.recipe_.method,
         "data (sha256)": {name: digest[:16] for name, digest in recordings.source.items()},
-        "set aside": recordings.quarantine.counts(), "leak audit": "no test recording was seen in pretraining",
-        "probe": "logistic regression on standardised frozen features, C chosen inside the labels",
+        "set aside": recordings.quarantine.counts() or "nothing", "leak audit": "no test recording was seen in pretraining",
+        "probe": "logistic regression on standardised frozen features, C chosen inside the labels" + LAYERED[config.probe],
     }  # fmt: skip
-    return conclude(outcome, config, protocol, f"labels of recordings by {held.words}, method {encoder.recipe_.method}")
+    found = conclude(outcome, config, protocol, f"Labels of recordings, told by {encoder.recipe_.method}: {held.words}")
+    say("layers, codes and sounds for the report")
+    found.sections += of_the_run(encoder, recordings, held, outcome, data, config.sounds, config.seed)
+    return found
 
 
 def audit(encoder: AudioEncoder, recordings: Recordings, split: Split) -> None:
@@ -218,20 +226,10 @@ def audit(encoder: AudioEncoder, recordings: Recordings, split: Split) -> None:
         )  # fmt: skip
 
 
-def metric_name(fraction: float) -> str:
-    """`accuracy` with all labels, `accuracy@10%` with a tenth of them."""
-    return "accuracy" if fraction == 1 else f"accuracy@{100 * fraction:g}%"
-
-
 def metrics(outcome: Outcome, arm: str, fractions: tuple[float, ...]) -> dict[str, Estimate]:
     """Accuracy at each fraction of the labels, and `macro_f1` with all of them."""
     found = {metric_name(f): interval(outcome.hits(arm, f), outcome.speaker) for f in fractions}
     return found | {"macro_f1": _macro_f1(outcome, arm)}
-
-
-def interval(values: NDArray, speaker: NDArray) -> Estimate:
-    """Mean with a 95 % interval: whole speakers are drawn where there are three or more, else recordings."""
-    return mean_interval(values, speaker if len(set(speaker)) >= 3 else None)
 
 
 def _macro_f1(outcome: Outcome, arm: str) -> Estimate:
@@ -266,8 +264,19 @@ def conclude(outcome: Outcome, config: EvalConfig, protocol: dict[str, Any], tas
     }  # fmt: skip
     return Evaluation(
         task=task, protocol=protocol, main=metric_name(fractions[0]), metrics=metrics(outcome, PRETRAINED, fractions), floors=floors,
-        answers=answers(outcome, fractions, curve), label_curve=curve, sections=_sections(outcome, fractions),
+        answers=answers(outcome, fractions, curve), label_curve=curve, sections=of_the_arms(outcome, fractions),
+        curve_intervals=_intervals(outcome, fractions),
     )  # fmt: skip
+
+
+def _intervals(outcome: Outcome, fractions: tuple[float, ...]) -> list[dict[str, Any]]:
+    """Accuracy of each arm over its draws at each amount of labels, with its interval over speakers."""
+    rows = []
+    for arm in outcome.arms():
+        for fraction in fractions:
+            found = interval(outcome.hits(arm, fraction), outcome.speaker)
+            rows.append({"labels": outcome.labels[fraction], "arm": arm, **found.json()})
+    return rows
 
 
 def difference(outcome: Outcome, question: str, fraction: float) -> tuple[str, Estimate]:
@@ -301,56 +310,3 @@ def answers(outcome: Outcome, fractions: tuple[float, ...], curve: list[dict[str
         "pretraining": compared("pretraining"), "best_tool": compared("best_tool"),
         "labels_saved": labels_saved(curve, "accuracy", PRETRAINED, SCRATCH),
     }  # fmt: skip
-
-
-def floor_name(arm: str) -> str:
-    return {RANDOM: RANDOM_FLOOR, SCRATCH: SCRATCH_FLOOR}.get(arm, arm)
-
-
-def _sections(outcome: Outcome, fractions: tuple[float, ...]) -> list[Section]:
-    """Accuracy of every arm with both intervals, by speaker (numbered, not named), and the confusions."""
-    rows = []
-    for arm in outcome.arms():
-        for fraction in fractions:
-            hits = outcome.hits(arm, fraction)
-            rows.append(
-                (
-                    floor_name(arm),
-                    f"{100 * fraction:g} %",
-                    str(interval(hits, outcome.speaker)),
-                    str(mean_interval(hits)),
-                )
-            )
-    found = [Section("Every arm", "The second interval draws recordings and not speakers: it says nothing of new voices.",
-                     ("arm", "labels", "accuracy", "over recordings"), tuple(rows))]  # fmt: skip
-    speakers = sorted(set(outcome.speaker) - {""})
-    if len(speakers) > 1:
-        by = [
-            (f"speaker {i + 1}", int((outcome.speaker == s).sum()), *(f"{outcome.hits(arm, 1.0)[outcome.speaker == s].mean():.3f}" for arm in outcome.arms()))
-            for i, s in enumerate(speakers[:40])
-        ]  # fmt: skip
-        found.append(
-            Section(
-                "By held-out speaker, all labels", "", ("", "recordings", *map(floor_name, outcome.arms())), tuple(by)
-            )
-        )
-    return [*found, *_confusions(outcome)]
-
-
-def _confusions(outcome: Outcome, most: int = 8) -> list[Section]:
-    said = outcome.said[PRETRAINED][1.0][0]
-    wrong = said != outcome.truth
-    pairs = Counter(zip(outcome.truth[wrong].tolist(), said[wrong].tolist(), strict=True)).most_common(most)
-    rows = tuple((str(truth), str(heard), count) for (truth, heard), count in pairs)
-    return (
-        [
-            Section(
-                "Most frequent confusions",
-                "Of the frozen features with all labels.",
-                ("said", "heard as", "times"),
-                rows,
-            )
-        ]
-        if rows
-        else []
-    )

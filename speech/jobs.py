@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 from core.cli import say
-from speech.tables import check_format, hashed, list_aside, names, write_table
+from core.tables import check_format, write_table
+from speech.tables import hashed, list_aside, names
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,9 @@ class Verify:
     Attributes:
         run: what pretrain wrote.
         data: recordings with speakers; held-out ones are taken where two or more speakers are held out.
-        out: folder for verification.json and trials.csv.
+        out: folder for verification.json, trials.csv and report.html.
         trials: pairs of each kind at most.
+        sounds: worst pairs of each kind that the report plays, at most 5; 0 where it goes to people who may not hear them.
         device: cpu, cuda, …
     """
 
@@ -112,18 +114,24 @@ class Verify:
     data: str
     out: Path
     trials: int = 5000
+    sounds: int = 2
     seed: int = 0
     device: str = "cpu"
+
+    writes_folder: ClassVar[bool] = True
 
     def run(self) -> None:
         import json
 
+        from core.errors import UserError
         from core.files import whole
         from speech.estimators import AudioEncoder
         from speech.verification import verify
+        from speech.verification_report import verification_page
 
-        if self.out.suffix:
-            say(f"{self.out} will be a folder")
+        if not 0 <= self.sounds <= 5:
+            raise UserError(f"{self.sounds} pairs", where="--sounds", mend="play 0 to 5 of each kind")
+
         encoder = AudioEncoder.load(self.run_)
         encoder.device = self.device
         recordings = encoder.read(self.data)
@@ -132,7 +140,10 @@ class Verify:
         with whole(self.out / "verification.json", "the result") as temporary:
             temporary.write_text(json.dumps(found.json(), indent=1) + "\n", encoding="utf-8")
         write_table(found.table(names(recordings, None)), self.out / "trials.csv")
+        text = verification_page(encoder, recordings, found, self.data, self.sounds)
+        with whole(self.out / "report.html", "the report") as temporary:
+            temporary.write_text(text, encoding="utf-8")
         print(found.words)
         for name, value in found.eer.items():
             print(f"eer of {name}: {value}")
-        print(f"verification: {self.out}")
+        print(f"report: {self.out / 'report.html'}")

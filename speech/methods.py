@@ -41,7 +41,7 @@ def _codes(plan: Plan) -> m.Method:
     if not isinstance(plan.recipe.pretext, Codes):
         raise UserError("masked prediction needs codes to predict", where="pretext", mend="use bestrq's, or mae")
     head = LinearHead(plan.recipe.encoder.dim, plan.recipe.quantiser.codes)
-    return m.MaskedPrediction(plan.encoder, {"code": head})
+    return m.MaskedPrediction(plan.encoder, {"code": head}, books={"code": plan.recipe.quantiser.codes})
 
 
 def _puzzle(plan: Plan) -> m.Method:

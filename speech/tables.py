@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from core.cli import say
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from core.quarantine import Quarantine
     from speech.data import Recordings
 
@@ -37,25 +35,3 @@ def list_aside(quarantine: Quarantine, out: Path) -> None:
     """List what was set aside beside a table."""
     if len(quarantine):
         say(f"set aside: {quarantine.write(out.with_suffix('.quarantine.csv'))}")
-
-
-def check_format(out: Path) -> None:
-    """Raise `UserError` where a table's name ends in neither .csv nor .parquet: before the work, not after it."""
-    from core.errors import UserError
-
-    if out.suffix not in (".csv", ".parquet"):
-        raise UserError(f"no table format '{out.suffix}'", where=out, mend="end the name in .csv or .parquet")
-
-
-def write_table(table: pd.DataFrame, out: Path) -> Path:
-    """Write a table as csv or parquet, whole or not at all."""
-    from core.files import whole
-    from core.quarantine import csv_safe
-
-    check_format(out)
-    with whole(out, "the table") as temporary:
-        if out.suffix == ".parquet":
-            table.to_parquet(temporary, index=False)
-        else:
-            table.map(csv_safe).to_csv(temporary, index=False)
-    return out

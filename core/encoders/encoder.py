@@ -26,6 +26,11 @@ class Encoder(nn.Module):
     def layers(self, batch: Batch) -> list[Tensor]:
         raise TypeError(f"{type(self).__name__} must define layers")
 
+    def layer_features(self, batch: Batch) -> list[Tensor]:
+        """One vector a row of each layer, from first to last: of maps (B, C, …) mean and maximum over their places, (B, 2C)."""
+        maps = [x.flatten(2).float() for x in self.layers(batch)]
+        return [torch.cat([x.mean(2), x.amax(2)], 1) for x in maps]
+
 
 class Stem(nn.Module):
     """`stem(batch, mask=None) -> Tokens` of width `dim`; `layout(batch)`: how many tokens, and which are padding."""
@@ -124,3 +129,8 @@ class TokenEncoder(Encoder):
 
     def layers(self, batch: Batch) -> list[Tensor]:
         return self.trunk.layers(self.stem(batch))
+
+    def layer_features(self, batch: Batch) -> list[Tensor]:
+        """(B, dim) of the stem and of each of the trunk's layers, pooled as `embed` pools the last."""
+        tokens = self.stem(batch)
+        return [pool_tokens(tokens.with_x(x), self.pool) for x in (tokens.x, *self.trunk.layers(tokens))]

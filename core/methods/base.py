@@ -53,6 +53,14 @@ class Method(nn.Module):
         """Called before the first step of each epoch; `embed_all()` gives the features (N, D) of every row, whose places are
         the `index` of the batches."""
 
+    def codes(self, batch: Batch) -> tuple[Tensor, int] | None:
+        """Which code of each of G books the N places, or rows, of a batch fall on, (N, G) long, and how many codes a book has.
+
+        None where the method has neither codes nor clusters. The batch is what the encoder reads, and what it carries beside
+        (`index`, `unit`); nothing of it is hidden.
+        """
+        return None
+
 
 def need(data: object, kind: type, method: str) -> None:
     """Raise `UserError` where a pretext gives a method what it cannot eat."""

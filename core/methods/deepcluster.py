@@ -17,6 +17,7 @@ from core.encoders.encoder import Encoder
 from core.errors import UserError
 from core.methods.base import Method, Out, need
 from core.pretext import Views
+from core.tokens import Batch
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,12 @@ class DeepCluster(Method):
             losses = torch.stack([F.cross_entropy(x.float(), label, reduction="none") for x in logits])  # (V, B)
             loss = mean(losses.mean(0) * weight)
         return Out(loss, {"usage_clusters": float(perplexity(self.sizes) / len(self.sizes))}, features[0].detach())
+
+    def codes(self, batch: Batch) -> tuple[Tensor, int] | None:
+        """The cluster of each row, by its `index`; none before the first clustering."""
+        if int(self.clustered) < 0 or "index" not in batch:
+            return None
+        return self.cluster[batch["index"]][:, None], self.config.clusters
 
     def index(self, data: Views) -> Tensor:
         """(B,) the rows' places in the whole data set."""

@@ -17,6 +17,7 @@ from core.losses import dino, unit
 from core.methods.base import Method, Out, need, need_rows
 from core.pretext import Views
 from core.teacher import Teacher
+from core.tokens import Batch
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,11 @@ class DINO(Method):
         features = [self.encoder.embed(view) for view in data.views]  # (B, D) each
         loss = dino([self.head(x) for x in features], teacher, self.config.temperature)
         return Out(loss, {"usage_prototypes": used}, features[0].detach())
+
+    def codes(self, batch: Batch) -> tuple[Tensor, int]:
+        """The prototype that the teacher tells of each row."""
+        encoder, head = cast(Any, self.teacher.net)
+        return (head(encoder.embed(batch)) - self.centre).argmax(1, keepdim=True), self.config.out
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

@@ -8,13 +8,14 @@ from typing import Literal, cast
 import torch
 from torch import Generator, Tensor, nn
 
+from core.assignments import code_usage
 from core.config import SIZE, within
 from core.encoders.encoder import Encoder, TokenEncoder, pool_tokens
 from core.heads import CosineHead
 from core.methods.base import Method, Out, need
 from core.methods.masked import masked_tokens, need_tokens
-from core.methods.wav2vec2 import usage
 from core.pretext import Masked
+from core.tokens import Batch
 
 
 @dataclass(frozen=True)
@@ -67,5 +68,12 @@ class Hubert(Method):
             if weight:
                 part = self.head.loss(tokens.x[where], unit[where])
                 loss, logs[name] = loss + weight * part, float(part.detach())
-        logs["usage_units"] = usage(unit[known & mask][:, None], self.config.units)
+        logs["usage_units"] = code_usage(unit[known & mask][:, None], self.config.units)
         return Out(loss, logs, pool_tokens(tokens, "mean").detach())
+
+    def codes(self, batch: Batch) -> tuple[Tensor, int] | None:
+        """The units that are asked for, of every place that has one (batches carry them in `unit`)."""
+        if "unit" not in batch:
+            return None
+        unit = batch["unit"].masked_fill(batch["pad"], -100) if "pad" in batch else batch["unit"]
+        return unit[unit >= 0][:, None], self.config.units

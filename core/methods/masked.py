@@ -14,6 +14,7 @@ from typing import Literal, cast
 import torch
 from torch import Generator, Tensor, nn
 
+from core.assignments import code_usage
 from core.decoders import field_losses
 from core.encoders.encoder import Encoder, Stem, TokenEncoder, ValueStem, pool_tokens
 from core.errors import UserError
@@ -69,15 +70,18 @@ class MaskedPrediction(Method):
         encoder: a token encoder; a convolutional one has no tokens to mask.
         heads: a head per target.
         weights: how much each target counts; 1 where it is not named.
+        books: of targets that are codes, how many there are: `usage_targets` in the logs is then the perplexity of those asked for
+            in this batch, as a share of how many could have been. It tells of the codes, not of the network.
     """
 
     def __init__(
-        self, encoder: Encoder, heads: Mapping[str, Head] | nn.ModuleDict, weights: dict[str, float] | None = None
-    ) -> None:
+        self, encoder: Encoder, heads: Mapping[str, Head] | nn.ModuleDict, weights: dict[str, float] | None = None,
+        books: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.encoder: TokenEncoder = need_tokens(encoder, "masked prediction")
         self.heads = head_table(heads)
-        self.weights = weights or {}
+        self.weights, self.books = weights or {}, dict(books or {})
         self.mask_token = nn.Parameter(torch.randn(self.encoder.stem.dim) * 0.02)
         self.batch_statistics = any(cast(Head, head).batch_statistics for head in self.heads.values())
 
@@ -89,4 +93,8 @@ class MaskedPrediction(Method):
             for name, value in data.target.items()
         }
         loss, logs = field_losses(self.heads, self.weights, tokens.x, target, tokens.valid(), generator)
+        if self.books:
+            asked = [(target[name][tokens.valid()], size) for name, size in self.books.items()]
+            shares = [code_usage(code[code >= 0][:, None], size) for code, size in asked]
+            logs["usage_targets"] = sum(shares) / len(shares)
         return Out(loss, logs, pool_tokens(tokens, "mean").detach())

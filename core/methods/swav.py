@@ -18,6 +18,7 @@ from core.losses import swav, unit
 from core.methods.base import Method, Out, need, need_rows
 from core.pretext import Views
 from core.queue import Queue
+from core.tokens import Batch
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ class SwAV(Method):
             loss = swav(scores, assigned, self.config.temperature)
             used = float(usage(gather(assigned[0])))
         return Out(loss, {"usage_prototypes": used}, features[0].detach())
+
+    def codes(self, batch: Batch) -> tuple[Tensor, int]:
+        """The prototype that each row is nearest to, without the balance that training forces on a batch."""
+        z = unit(self.projector(self.encoder.embed(batch)).float())
+        return (z @ self.prototypes.T).argmax(1, keepdim=True), self.config.prototypes
 
     @torch.no_grad()
     def assign(self, scores: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from core import distributed
-from core.assignments import perplexity
+from core.assignments import code_usage
 from core.config import SIZE, within
 from core.encoders.encoder import Encoder, TokenEncoder, pool_tokens
 from core.errors import UserError
@@ -19,6 +19,7 @@ from core.methods.base import Method, Out, need
 from core.methods.masked import need_tokens, token_mask
 from core.pretext import Masked
 from core.quantiser import GumbelQuantiser, perplexities
+from core.tokens import Batch
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Wav2Vec2(Method):
         logs = {
             "contrast": float(contrast.detach()),
             "accuracy": float(right.float().mean()) if len(right) else 0.0,
-            "usage_codes": usage(codes.code, c.codes),
+            "usage_codes": code_usage(codes.code, c.codes),
             "usage_softmax": float(used.detach()) / (c.groups * c.codes),
             "temperature": float(self.tau),
         }
@@ -111,10 +112,7 @@ class Wav2Vec2(Method):
     def after_step(self, progress: float) -> None:
         self.tau.fill_(self.config.start * (self.config.end / self.config.start) ** progress)
 
-
-def usage(code: Tensor, codes: int) -> float:
-    """Perplexity of codes (N, G), mean over groups, as a share of the `codes` of a group, or of N where they are fewer."""
-    if not len(code):
-        return 1.0
-    used = [float(perplexity(group.bincount(minlength=codes))) for group in code.T]
-    return sum(used) / len(used) / min(codes, len(code))
+    def codes(self, batch: Batch) -> tuple[Tensor, int]:
+        latent = self.encoder.stem.latent(batch)
+        places = latent.x[latent.valid()]
+        return self.quantiser(places, 1.0, Generator(places.device)).code, self.config.codes

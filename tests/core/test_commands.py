@@ -33,6 +33,7 @@ class Recipe:
     steps: int | None = None
     causal: bool = False
     names: tuple[str, ...] = ("a",)
+    side: Literal[1, 2] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def test_settings_change_nested_values_and_go_through_json() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [("inner.rate=1", "unknown setting"), ("lr", "no '='"), ("pool=max", "choose from mean, last"), ("steps=many", "is not a value"),
-     ("causal=3", "is not a value"), ("steps.x=3", "has no parts")],
+     ("causal=3", "is not a value"), ("side=7", "give 1 or 2 or none"), ("steps.x=3", "has no parts")],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(change: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
@@ -99,6 +100,32 @@ def test_mistakes_end_in_one_line(how: str, code: int, line: str, capsys: pytest
     assert end.value.code == code and line in error and error.count("\n") <= 1
 
 
+@dataclass(frozen=True)
+class Train:
+    """Trains nothing."""
+
+    steps: int | None = None
+    minutes: float | None = None
+    device: str = "cpu"
+
+    def run(self) -> None:
+        raise AssertionError("it should not have come so far")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [(("--steps", "1", "--minutes", "1"), "both --steps and --minutes are given"),
+     (("--device", "banana"), "device 'banana' cannot be used here"), (("--device", "cuda:99"), "device 'cuda:99' cannot be used here")],
+)  # fmt: skip
+def test_flags_that_cannot_be_are_told_before_any_work(
+    arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main("test", {"train": Train, "other": Fail}, "A test.", ["train", *arguments])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and line in error and error.count("\n") == 1
+
+
 def test_bugs_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         main("test", {"fail": Fail, "other": Fail}, "A test.", ["fail", "--how", "bug"])
@@ -124,6 +151,19 @@ def test_the_report_is_one_escaped_page_without_network(tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "report" / "evaluation.json").read_text())
     assert saved["protocol"]["missing"] is None and saved["answers"]["pretraining"]["estimate"]["low"] == 0.02
     assert evaluation().best_floor()[0] == "raw & linear"
+
+
+def test_what_was_found_is_told_and_an_interval_only_where_there_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    found = evaluation()
+    found.metrics["aurc"] = Estimate(0.25, math.nan, math.nan)
+    found.answers["labels_saved"] = Answer("not measured", Estimate(math.nan, math.nan, math.nan), "no curve")
+    found.tell(tmp_path)
+    assert capsys.readouterr().out.splitlines() == [
+        "auroc: 0.900 [0.850, 0.940]", "aurc: 0.250", "pretraining: helps, 0.100 [0.020, 0.200]: against <scratch>",
+        "labels_saved: not measured, not measured: no curve", f"report: {tmp_path / 'report.html'}",
+    ]  # fmt: skip
 
 
 def test_a_stopped_bench_goes_on_and_failures_stay_in_the_record(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from core.bench import row
+from core.bench import Row, row
 from core.errors import UserError
-from core.figures import short_table, take
+from core.figures import aim, short_table, take
+from core.statistics import Estimate
 
 
 def write(path: Path, *rows: tuple[str, float]) -> Path:
@@ -50,3 +51,32 @@ def test_the_short_table_has_one_line_a_test_and_says_what_was_missed(tmp_path: 
     lines = short_table(tmp_path).splitlines()[2:]
     assert len(lines) == 1
     assert "trees 0.7" in lines[0] and "paper 0.85" in lines[0] and "**≥ 0.9, missed**" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("low", "goal"), [(0.001, "interval above 0"), (0.0, "**interval above 0, missed**"), (-0.1, "**interval above 0, missed**")]
+)  # fmt: skip
+def test_a_gain_that_is_to_be_above_0_is_so_with_its_whole_interval(low: float, goal: str) -> None:
+    assert aim(row("d", "ours", "ours", "gain auroc", Estimate(0.1, low, 0.2), goal=0.0)) == goal
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "goal", "words"),
+    [
+        ("gain auroc", 0.0, 0.0, "≥ 0"), ("gain auroc", -0.1, 0.0, "**≥ 0, missed**"), ("auroc", 0.9, 0.9, "≥ 0.9"),
+        ("seconds", 61.0, 60.0, "**≤ 60, missed**"), ("eer", 0.1, 0.2, "≤ 0.2"),
+    ],
+)  # fmt: skip
+def test_other_goals_ask_for_the_figure_alone(metric: str, value: float, goal: float, words: str) -> None:
+    assert aim({**row("d", "ours", "ours", metric, value, goal=goal), "low": None, "high": None}) == words
+
+
+def test_the_best_floor_of_what_should_be_small_is_the_smallest(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        row("d", "ours", "ours", "eer", 0.1, goal=0.2),
+        row("d", "strong", "floor", "eer", 0.2),
+        row("d", "weak", "floor", "eer", 0.4),
+    ]
+    made = [{"test": "t", "seeds": 1, "minutes": 1, **r, "low": None, "high": None} for r in rows]
+    (tmp_path / "x.json").write_text(json.dumps(made))
+    assert "| strong 0.2 |" in short_table(tmp_path)

@@ -202,3 +202,18 @@ def test_prototypes_of_a_fresh_network_are_not_judged() -> None:
     watch = Monitor(Fixed(32, "spread"), rows(), CPU, 0)
     assert not watch.look({"usage_prototypes": 0.01}, progress=0.1)[1]
     assert [alarm.name for alarm in watch.look({"usage_prototypes": 0.01}, progress=0.3)[1]] == ["usage_prototypes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("usage_codes", "raise the weight of diversity or the temperature"), ("usage_softmax", "raise the weight of diversity"),
+        ("usage_units", "fewer units, or cluster another layer"), ("usage_targets", "normalised band by band"),
+        ("usage_clusters", "fewer prototypes or codes"),
+    ],
+)  # fmt: skip
+def test_codes_of_every_kind_have_a_cure_of_their_own(name: str, words: str) -> None:
+    watch = Monitor(Fixed(32, "spread"), rows(), CPU, 0)
+    assert not watch.look({name: 0.6}, progress=0.3)[1]
+    [alarm] = watch.look({name: 0.01}, progress=0.5)[1]
+    assert alarm.name == name and words in alarm.cure

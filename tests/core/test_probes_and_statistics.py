@@ -295,11 +295,17 @@ def test_scales_standardise_and_come_back() -> None:
     assert Scale.fit([2.0, 2.0]).encode([2.0])[0] == 0 and Scale.fit([np.nan]).encode([1.0])[0] == 1
 
 
-def test_quarantine_counts_and_writes_no_formula(tmp_path) -> None:
+def test_quarantine_counts_and_writes_no_formula(tmp_path, capsys) -> None:
     bad = Quarantine()
     bad.add(3, "unreadable", "=cmd()")
     bad.add(4, "empty")
     bad.add(5, "empty")
     assert bad.summary() == "3 records set aside: empty 2, unreadable 1"
+    bad.tell(tmp_path, "aside.csv")
+    assert capsys.readouterr().out.splitlines() == [
+        "  2 × empty",
+        "  1 × unreadable",
+        f"each with its reason: {tmp_path / 'aside.csv'}",
+    ]
     lines = bad.write(tmp_path / "q.csv").read_text().splitlines()
     assert lines[0] == "where,reason,detail" and lines[1] == "3,unreadable,'=cmd()"

@@ -20,7 +20,7 @@ from finance.handmade import NEVER, NEWEST, REMEMBERED, HandMade, handmade_featu
 from finance.metrics import average_precision
 from finance.presets import Recipe
 from finance.synthetic import World, write
-from finance.trees import Trees
+from finance.trees import Trees, rising
 from tests.finance.test_cli import tacit_finance
 
 FEW = Trees(count=60, rate=0.1)
@@ -73,13 +73,13 @@ def test_labels_that_were_not_known_by_then_and_later_rows_change_nothing(
     frame = table.frame.assign(label=np.where(unknown, 1 - table.label, table.label))
     frame.loc[table.day >= until, "amount"] = 1e5
     again = FraudClassifier(encoder, label_days=30, trees=FEW).fit(replace(table, frame=frame))
-    assert again.booster_.model_to_string() == classifier.booster_.model_to_string()
+    assert again.grown_.booster.model_to_string() == classifier.grown_.booster.model_to_string()
     assert not (learned_from(table, until, 30) & unknown).any()
     known = np.flatnonzero(learned_from(table, until, 30))
     frame = table.frame.copy()
     frame.loc[known, "label"] = 1 - frame.loc[known, "label"]
     other = FraudClassifier(encoder, label_days=30, trees=FEW).fit(replace(table, frame=frame))
-    assert other.booster_.model_to_string() != classifier.booster_.model_to_string()
+    assert other.grown_.booster.model_to_string() != classifier.grown_.booster.model_to_string()
 
 
 def test_features_of_few_labels_are_those_of_a_log_with_few_labels(table: Transactions) -> None:
@@ -127,6 +127,30 @@ def test_frauds_in_a_row_are_the_newest_labels_known_by_then(table: Transactions
     assert values[f"{name} frauds known in a row"].max() > 0
 
 
+def test_trees_go_on_from_a_score_that_needed_no_labels_so_that_few_labels_suffice() -> None:
+    rng = np.random.default_rng(0)
+    label = (rng.random(6000) < 0.03).astype(np.int64)
+    score = rng.normal(size=6000) + 3 * label
+    x = np.column_stack([rng.normal(size=(6000, 30)), score])
+    few = np.concatenate([np.flatnonzero(label == 1)[:6], np.flatnonzero(label == 0)[:200]])
+    late = np.arange(3000, 6000)
+    found = {start: Trees().odds(x[few], label[few], x[late], start=start) for start in (None, -1)}
+    quality = {start: average_precision(label[late], odds)[0] for start, odds in found.items()}
+    assert quality[-1] > quality[None] + 0.05
+    assert quality[-1] > 0.8 * average_precision(label[late], score[late])[0]
+
+
+def test_a_score_that_does_not_rise_with_the_labels_starts_nothing() -> None:
+    rng = np.random.default_rng(0)
+    label = np.arange(200) % 10 == 0
+    assert rising(-1.0 * label + 0.1 * rng.normal(size=200), label.astype(np.int64)) == (
+        0.0,
+        pytest.approx(np.log(1 / 9)),
+    )
+    line = rising(1.0 * label + 0.1 * rng.normal(size=200), label.astype(np.int64))
+    assert line.slope > 0 and np.allclose(line(np.zeros(3)), 1 / (1 + np.exp(-line.odds(np.zeros(3)))))
+
+
 def test_saved_and_loaded_it_says_the_same_and_a_damaged_file_is_one_line(
     classifier: FraudClassifier, encoder: TransactionEncoder, table: Transactions, tmp_path: Path
 ) -> None:
@@ -138,7 +162,8 @@ def test_saved_and_loaded_it_says_the_same_and_a_damaged_file_is_one_line(
     loaded = FraudClassifier.load(run)
     assert np.array_equal(loaded.predict_proba(table, rows), classifier.predict_proba(table, rows), equal_nan=True)
     content = json.loads((run / FILE).read_text())
-    for damaged in ("{", json.dumps(content | {"booster": "tree"}), json.dumps({**content, "names": ["amount"]}), "[]"):
+    wrong = ({"booster": "tree"}, {"names": ["amount"]}, {"line": [1.0]})
+    for damaged in ("{", *(json.dumps(content | part) for part in wrong), "[]"):
         (run / FILE).write_text(damaged)
         with pytest.raises(UserError) as error:
             FraudClassifier.load(run)

@@ -116,7 +116,10 @@ def test_embed_pseudonymises_with_a_key_only(folder, run, tmp_path, monkeypatch)
     [
         (["pretrain", "--data", "nowhere", "--out", "o"], "no such file"),
         (["pretrain", "--data", "FOLDER", "--out", "o", "--method", "magic"], "unknown method 'magic'"),
-        (["pretrain", "--data", "FOLDER", "--out", "o", "--steps", "5", "--minutes", "1"], "both given"),
+        (
+            ["pretrain", "--data", "FOLDER", "--out", "o", "--steps", "5", "--minutes", "1"],
+            "both --steps and --minutes",
+        ),
         (["pretrain", "--data", "FOLDER", "--out", "o", "--set", "shape.size=3"], "unknown setting"),
         (["pretrain", "--data", "FOLDER", "--out", "o", "--until", "soon"], "is no date"),
         (["pretrain", "--data", "FOLDER", "--out", "o", "--device", "abacus"], "cannot be used here"),

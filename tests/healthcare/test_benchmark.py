@@ -12,7 +12,7 @@ import pytest
 
 from core.errors import UserError
 from core.statistics import Estimate
-from healthcare import benchmark, pneumonia_bench
+from healthcare import benchmark, pneumonia_bench, reading_speed, volume_speed
 from healthcare.benchmark import bench
 from healthcare.estimators import ImageEncoder
 from healthcare.guesses import EvaluationConfig
@@ -87,6 +87,15 @@ def test_an_interval_over_seeds_is_wider_than_that_of_equal_seeds() -> None:
     equal = over_seeds([Estimate(0.02, 0.01, 0.03)] * 3)
     apart = over_seeds([Estimate(v, v - 0.01, v + 0.01) for v in (-0.02, 0.02, 0.06)])
     assert equal.low == pytest.approx(0.01, abs=1e-3) and apart.value == pytest.approx(0.02) and apart.low < 0
+
+
+def test_the_speed_tests_make_the_folder_that_they_work_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple] = []
+    for module in (reading_speed, volume_speed):
+        monkeypatch.setattr(module, "measured", lambda *arguments: asked.append(arguments) or (1.0, 1.0))
+    monkeypatch.setattr(volume_speed, "SIDE", 16)
+    assert {r["metric"] for r in reading_speed.reading_speed(tmp_path / "a" / "runs", 10)} >= {"seconds", "peak GiB"}
+    assert len(volume_speed.volume_speed(tmp_path / "b" / "runs", ("mae",))) == 2 and len(asked) == 2
 
 
 @pytest.mark.parametrize(

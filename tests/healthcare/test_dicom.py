@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,11 @@ from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from core.errors import UserError
-from healthcare.data import Images, Reading, read, scan
+from healthcare.data import Images, Reading, read, read_new, scan
+from healthcare.estimators import ImageEncoder
 from healthcare.loading import each
+from healthcare.prepared import prepare
+from healthcare.presets import simclr
 from healthcare.readers import Unreadable, read_file
 from healthcare.reading_speed import ct_slice, dicom_files
 
@@ -229,3 +233,27 @@ def test_a_process_that_ends_without_a_word_is_one_line(monkeypatch: pytest.Monk
 def test_a_setting_that_cannot_be_is_refused() -> None:
     with pytest.raises(UserError, match="size 4"):
         Reading(size=4)
+
+
+def test_an_encoder_of_volumes_reads_series_as_volumes_also_where_its_recipe_left_that_to_the_data(
+    tmp_path: Path, random: np.random.Generator
+) -> None:
+    shapes = random.normal(size=(12, 16, 16, 16))
+    np.savez(tmp_path / "volumes.npz", train_images=shapes, test_images=shapes[:2] + 1)
+    recipe = simclr(steps=2)
+    small = replace(recipe, batch=4, encoder=replace(recipe.encoder, width=4), reading=replace(recipe.reading, size=16))
+    images = read(tmp_path / "volumes.npz", small.reading)
+    ImageEncoder(small).fit(images, note=lambda line: None).save(tmp_path / "run")
+    encoder = ImageEncoder.load(tmp_path / "run")
+    assert encoder.recipe_.reading.dims is None and encoder.reading.dims == 3
+    for person in (1, 2):
+        for place in range(9):
+            file = tmp_path / "scans" / str(person) / f"{place}.dcm"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            ct_slice(random, person, place, side=20).save_as(file, enforce_file_format=True)
+    assert encoder.transform(read_new(tmp_path / "scans", encoder.reading)).shape[0] == 2
+    # what was prepared while that was left to the data still serves it
+    prepare(images, small.reading, tmp_path / "set")
+    assert len(read_new(tmp_path / "set", encoder.reading)) == len(images)
+    with pytest.raises(UserError, match="prepared with other settings: dims"):
+        read_new(tmp_path / "set", replace(small.reading, dims=2))

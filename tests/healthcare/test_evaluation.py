@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 from core.errors import UserError
 from core.evaluation import Evaluation
 from healthcare import EvaluationConfig, ImageEncoder, Images, evaluate
+from healthcare.audit import MEANING, Audit
 from healthcare.baselines import raw_pixels
 from healthcare.encoders import EncoderConfig
 from healthcare.evaluation import Guesses, gain, interval, on_rows
@@ -19,6 +20,7 @@ from healthcare.findings import fewer
 from healthcare.guesses import affordable
 from healthcare.metrics import SENSITIVITY, auroc
 from healthcare.presets import simclr
+from healthcare.sections import leak_section
 from healthcare.supervised import SupervisedConfig
 
 QUICK = EvaluationConfig(
@@ -74,6 +76,14 @@ def test_the_report_is_written_and_names_no_image_and_no_path(
     text = (tmp_path / "evaluation.json").read_text() + page
     assert "JohnDoe" not in text and str(tmp_path) not in text and "train row" not in text
     assert json.loads((tmp_path / "evaluation.json").read_text())["main"] == "auroc"
+
+
+def test_every_count_of_the_audit_is_in_the_report_and_what_was_found_says_what_it_means(images: Images) -> None:
+    found = leak_section(replace(images, audit=Audit(near_copies_across_splits=3)))
+    rows = {name: (number, words) for name, number, words in found.rows}
+    assert {name.replace(" ", "_") for name in rows} == {one.name for one in fields(Audit)} == set(MEANING)
+    assert rows["near copies across splits"] == (3, MEANING["near_copies_across_splits"])
+    assert rows["surplus copies"] == (0, "")
 
 
 def test_equal_seeds_give_equal_figures(images: Images, encoder: ImageEncoder) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 from sklearn.metrics import f1_score, roc_auc_score
 
+from core.errors import UserError
 from healthcare.masks import MaskedImages, MaskReading, from_arrays
 from healthcare.segmentation import (
     Judged,
@@ -18,7 +21,7 @@ from healthcare.segmentation import (
     paired_gain,
     second_observer,
 )
-from healthcare.segmentation_report import annotated_rows, mean_over
+from healthcare.segmentation_report import Few, annotated_rows, mean_over
 
 RANDOM = np.random.default_rng(5)
 SIDE = 32
@@ -102,6 +105,28 @@ def test_a_paired_gain_has_an_interval_and_its_sign() -> None:
     assert gain.low > 0 and gain.value == pytest.approx(1 - wrong.figures()["dice"](np.arange(8)))
     assert paired_gain([wrong], [wrong], "dice").value == 0
     assert mean_over([right, wrong], "dice").value == pytest.approx((1 + wrong.figures()["dice"](np.arange(8))) / 2)
+
+
+def test_intervals_draw_whole_patients_where_some_patient_has_several_images() -> None:
+    found = data(12)
+    assert found.groups is None
+    found = replace(found, patient=np.repeat(np.arange(3), 4))
+    assert found.groups is not None
+    # images of one patient are alike: each patient's masks are shifted by a distance of their own
+    masks = [np.roll(m, 3 * p, 0) for m, p in zip(found.masks, found.patient, strict=True) if m is not None]
+    mine, theirs = judge(found, masks, outlines=False), shifted(found, 7)
+    for of in (
+        lambda groups: mean_over([mine], "dice", groups),
+        lambda groups: paired_gain([mine], [theirs], "dice", groups),
+    ):
+        alone, together = of(None), of(found.groups)
+        assert together.value == pytest.approx(alone.value)
+        assert together.high - together.low > 1.3 * (alone.high - alone.low)
+
+
+def test_no_draws_cannot_be_measured() -> None:
+    with pytest.raises(UserError, match="0 draws of annotated images"):
+        Few(draws=0)
 
 
 def test_outside_the_field_of_view_nothing_counts() -> None:

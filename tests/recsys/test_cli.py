@@ -94,7 +94,7 @@ def test_check_counts_and_writes_quarantine(tmp_path, capsys):
         (("pretrain", "--data", "{data}", "--out", "run", "--steps", "3", "--item", "thing"), "no item column"),
         (("evaluate", "--run", "nowhere", "--data", "{data}", "--out", "report"), "no run there"),
         (("recommend", "--run", "{run}", "--data", "{data}", "--k", "0"), "k is 0"),
-        (("recommend", "--run", "{run}", "--data", "{data}", "--out", "r.xlsx"), "not a format written here"),
+        (("recommend", "--run", "{run}", "--data", "{data}", "--out", "r.xlsx"), "no table format"),
         (("synth", "--out", "new", "--size", "1"), "at least 2"),
     ],
 )

@@ -142,3 +142,26 @@ def test_the_convnet_keeps_frequency_in_place():
     with torch.no_grad():
         a, b = net.embed({"mel": low}), net.embed({"mel": high})
     assert (a - b).norm() > 0.1 * a.norm()
+
+
+def test_a_weighted_sum_of_layers_is_learned_saved_and_better_than_chance(recordings, bestrq, tmp_path):
+    encoder = AudioEncoder(bestrq, steps=4, seed=0).fit(recordings, note=quiet)
+    layers = encoder.transform_layers(recordings)
+    assert len(layers) == 2 and np.array_equal(layers[-1], encoder.transform(recordings))
+    train = np.arange(120) % 2 == 0  # each voice and word on both sides
+    classifier = AudioClassifier(encoder, tune="layers").fit(recordings.select(train))
+    held = recordings.select(~train)
+    assert (classifier.predict(held) == held.label).mean() > 0.4  # ten words
+    assert classifier.layer_weights_.shape == (2,) and np.isclose(classifier.layer_weights_.sum(), 1)
+    classifier.save(tmp_path / "c")
+    again = AudioClassifier.load(tmp_path / "c")
+    assert np.allclose(again.predict_proba(held), classifier.predict_proba(held), atol=1e-6)
+    one = classifier.predict_proba(held.select(np.array([3])))
+    assert np.allclose(one[0], classifier.predict_proba(held)[3], atol=1e-4)
+
+
+def test_a_convolutional_net_has_no_weighted_sum(fitted, recordings):
+    with pytest.raises(UserError, match="no weighted sum"):
+        AudioClassifier(fitted, tune="layers").fit(recordings)
+    with pytest.raises(UserError, match="weighs no layers"):
+        AudioClassifier(fitted).layer_weights_  # noqa: B018
