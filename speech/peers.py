@@ -1,8 +1,9 @@
 """Sides of the comparison of training speed: `python -m core.peers speech.peers SIDE SETTINGS`, see speech.speed.
 
 Settings: task (wav2vec2, hubert or bestrq), dim, depth, heads, mlp (hidden width), channels (of the waveform's convolutions), batch
-(recordings), seconds (each), steps (a round). Both sides of a task compute the same network, drop nothing, hide about the same share in spans
-of the same length, and step with torch's fused AdamW. Recordings are noise in words' rhythm: what is heard changes no step's work.
+(recordings), seconds (each), steps (a round). Both sides of a task compute the same network (of BEST-RQ, but for the layers before the
+blocks), drop nothing, hide about the same share in spans of the same length, and step with torch's fused AdamW. Recordings are noise in
+words' rhythm: what is heard changes no step's work.
 """
 
 from __future__ import annotations
