@@ -32,13 +32,16 @@ class Clip:
     """A sound with its drawing: `wav` is a whole file, empty where there is nothing to play; `svg` is made by us."""
 
     caption: str
-    svg: str = ""
-    wav: bytes = b""
+    svg: str = field(default="", repr=False)
+    wav: bytes = field(default=b"", repr=False)
 
     @property
     def address(self) -> str:
         """The sound as a data address, so that the page needs nothing beside it."""
         return "data:audio/wav;base64," + b64encode(self.wav).decode()
+
+    def _repr_html_(self) -> str:
+        return Section("", clips=(self,))._repr_html_()
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,14 @@ class Section:
     text: str = ""
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[object, ...], ...] = ()
-    svg: str = ""
+    svg: str = field(default="", repr=False)
     clips: tuple[Clip, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from core.report import section_html
+
+        return section_html(self)
 
 
 @dataclass

@@ -58,6 +58,11 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
     return environment().get_template("sections.html.j2").render(title=title, lead=lead, sections=sections)
 
 
+def section_html(section: Section) -> str:
+    """A section by itself, as it stands in a page: what a notebook shows of it."""
+    return environment().get_template("section_list.html.j2").render(sections=[section])
+
+
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_plain(item)}" for key, item in value.items())

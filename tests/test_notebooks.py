@@ -16,6 +16,7 @@ FIGURES = {
     "finance": (r"^with labels: average precision ([0-9.]+)", 0.1),
     "healthcare": (r"^ours auroc ([0-9.]+)", 0.05),
     "recsys": (r"^ours ([0-9.]+)", 0.05),
+    "speech": (r"^ours ([0-9.]+)", 0.1),
 }
 
 
