@@ -149,6 +149,8 @@ def run_safely(program: str, work: Callable[[], Any]) -> NoReturn:
     except MemoryError:
         _fail(program, MEMORY, 2)
     except RuntimeError as error:
+        if str(error) == "Query interrupted":  # DuckDB's words for Ctrl-C
+            _fail(program, "interrupted", 130)
         if not any(
             sign in str(error) for sign in ("not enough memory", "out of memory", "can't allocate memory")
         ):  # torch's words

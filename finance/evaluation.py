@@ -53,6 +53,18 @@ class Settings:
     resamples: int = 200
     cards: Cards = "unknown"
 
+    def __post_init__(self) -> None:
+        if self.draws < 1 or not self.fractions:
+            raise UserError(
+                f"{self.draws} draws of {len(self.fractions)} shares of the labels", where="--draws, --fractions",
+                mend="give 1 or more of both",
+            )  # fmt: skip
+        if not self.scratch_share > 0:
+            raise UserError(
+                f"networks from scratch with a share of {self.scratch_share:g} of the steps", where="--scratch-share",
+                mend="give a number above 0",
+            )  # fmt: skip
+
 
 def check_unseen(encoder: TransactionEncoder, split: Split) -> None:
     """Raise UserError where the encoder was trained on test days."""

@@ -76,7 +76,8 @@ class Decoder:
         here = str(Path(__file__).parent.parent)  # the child imports this very package
         path = os.pathsep.join(p for p in (here, os.environ.get("PYTHONPATH", "")) if p)
         self.child = subprocess.Popen(
-            [sys.executable, "-c", self.start, json.dumps(asdict(self.config))],
+            # -P: what is called core or numpy in the working folder is not ours
+            [sys.executable, "-P", "-c", self.start, json.dumps(asdict(self.config))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,  # libmpg123 talks there
             env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
         )  # fmt: skip

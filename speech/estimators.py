@@ -334,18 +334,19 @@ class AudioClassifier(PretrainedEncoder):
 
     def predict_proba(self, X: str | Path | Recordings) -> NDArray[np.float64]:
         """(N, C) probabilities in the order of `classes_`."""
-        self._check_fitted()
+        twin = self._features()
         assert self.heads_ is not None
         if isinstance(self.heads_, LayerProbe):
-            return probabilities(self.heads_, stacked(self._features().transform_layers(X)))
-        features = self._features().transform(X)
+            return probabilities(self.heads_, stacked(twin.transform_layers(X)))
+        features = twin.transform(X)
         with torch.no_grad():
             logits = self.heads_.cpu()(torch.from_numpy(features))
         return logits.double().softmax(1).numpy()
 
     def predict(self, X: str | Path | Recordings) -> NDArray:
         """(N,) labels."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        place = self.predict_proba(X).argmax(1)  # first, since it tells whether there is anything fitted
+        return self.classes_[place]
 
     def transform(self, X: str | Path | Recordings) -> NDArray[np.float32]:
         """Embeddings (N, D), those of the tuned encoder."""
@@ -356,6 +357,7 @@ class AudioClassifier(PretrainedEncoder):
         return self._features().read(data)
 
     def _features(self) -> AudioEncoder:
+        self._check_fitted()
         twin = AudioEncoder(self.recipe_, device=getattr(self, "device", "cpu"))
         twin.recipe_, twin.encoder_ = self.recipe_, self.encoder_
         return twin

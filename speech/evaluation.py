@@ -83,6 +83,8 @@ class EvalConfig:
             or sorted(self.fractions) != list(self.fractions)
         ):
             raise UserError("not a protocol", where=self, mend="draws ≥ 1, rising fractions that end with 1.0")
+        if self.scratch_steps is not None and self.scratch_steps < 1:
+            raise UserError(f"{self.scratch_steps} steps from scratch", where="--scratch-steps", mend="give 1 or more")
 
 
 def measure(

@@ -92,19 +92,6 @@ class LogMelViews:
         x = augment.stripes(x, c.hide_time, 1, generator)
         return augment.stripes(x, c.hide_bands, 2, generator)
 
-    def other_voice(self, batch: Batch, generator: Generator) -> Tensor:
-        """The recordings, frame by frame as they are, in another voice, room and noise: raw log-mel (B, T, F), padding at 0."""
-        c, mel, pad = self.config, batch["mel"], batch.get("pad")
-        count, frames = mel.shape[:2]
-        real = augment.lengths(mel, pad)
-        tract = augment.uniform(generator, count, -c.tract, c.tract).exp()
-        shift = augment.uniform(generator, count, -c.shift, c.shift)
-        none = torch.zeros(count, device=mel.device)
-        bend = torch.zeros(count, 2, device=mel.device)
-        x = augment.resample(mel, real, none, frames / real, bend, tract, shift, frames, self.hertz)
-        x = self._coloured(x, generator)
-        return x if pad is None else x.masked_fill(pad[..., None], 0.0)
-
     def _coloured(self, x: Tensor, generator: Generator) -> Tensor:
         """Coarser in frequency, of another slope, room and gain, among other sounds."""
         c, (count, frames, bands), device = self.config, x.shape, x.device

@@ -35,15 +35,16 @@ class Strided(torch.autograd.Function):
         x: what the first layer reads, 0 at padding.
         strides: of the layers.
         keep: of each layer, (B, count, 1), 1 where a place is real and 0 where it is padding, which becomes 0; None where none is.
+        learns: whether gradients are wanted, for which something is kept.
         parameters: weight (O, C, k) with k ≥ stride, bias, and the norm's weight and bias, layer after layer. Windows that reach over
             the end see zeros there.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, strides: Sequence[int], keep: Sequence[Tensor | None], *parameters: Tensor
+        ctx: Any, x: Tensor, strides: Sequence[int], keep: Sequence[Tensor | None], learns: bool, *parameters: Tensor
     ) -> Tensor:
-        learns, kept = any(ctx.needs_input_grad), []
+        kept: list[Tensor] = []
         layers = [
             Layer(parameters[i : i + 4], stride)
             for i, stride in zip(range(0, len(parameters), 4), strides, strict=True)
@@ -56,7 +57,7 @@ class Strided(torch.autograd.Function):
             else:
                 after = room.new_empty(len(room), count, layer.outputs)
             product = layer.forward(room, after, keep[i], learns)
-            kept += [room, product] if learns else []
+            kept += [] if product is None else [room, product]
             room = after
         ctx.save_for_backward(*kept, *(k for k in keep if k is not None), *parameters)
         ctx.strides, ctx.masked = strides, keep[0] is not None
@@ -73,7 +74,7 @@ class Strided(torch.autograd.Function):
             layer = Layer(parameters[4 * i : 4 * i + 4], ctx.strides[i])
             grad, *own = layer.backward(kept[2 * i], kept[2 * i + 1], grad, keep[i], first=i == 0)
             found = [*own, *found]
-        return None, None, None, *found
+        return None, None, None, None, *found
 
 
 class Layer:

@@ -87,7 +87,8 @@ class WaveformStem(Stem):
             pad = None if pad is None else pad[:, ::stride]
             keep.append(None if pad is None else (~pad)[..., None].to(x.dtype))
         parameters = [p for stage in self.stages for p in stage.parameters()]  # the convolution's, then the norm's
-        x = Strided.apply(x, [stride for _, stride in self.convolutions], keep, *parameters)
+        learns = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
+        x = Strided.apply(x, [stride for _, stride in self.convolutions], keep, learns, *parameters)
         return Tokens(self.project[0](x), pad)
 
 

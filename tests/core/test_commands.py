@@ -76,13 +76,15 @@ def test_settings_that_cannot_be_are_refused(change: str, message: str) -> None:
 class Fail:
     """Fails as asked."""
 
-    how: Literal["user", "interrupt", "memory", "file", "bug", "none"] = "none"
+    how: Literal["user", "interrupt", "query", "memory", "file", "bug", "none"] = "none"
 
     def run(self) -> None:
         if self.how == "user":
             raise UserError("no such column 'x'", where="a.csv", mend="name another")
         if self.how == "file":
             Path("/nowhere/at/all").read_text()
+        if self.how == "query":
+            raise RuntimeError("Query interrupted")
         errors = {"interrupt": KeyboardInterrupt, "memory": MemoryError, "bug": ZeroDivisionError}
         if self.how in errors:
             raise errors[self.how]()
@@ -90,7 +92,7 @@ class Fail:
 
 @pytest.mark.parametrize(
     ("how", "code", "line"),
-    [("user", 2, "tacit-test fail: no such column 'x' (a.csv); name another"), ("interrupt", 130, "interrupted"),
+    [("user", 2, "tacit-test fail: no such column 'x' (a.csv); name another"), ("interrupt", 130, "interrupted"), ("query", 130, "interrupted"),
      ("memory", 2, "not enough memory"), ("file", 2, "No such file or directory (/nowhere/at/all)"), ("none", 0, "")],
 )  # fmt: skip
 def test_mistakes_end_in_one_line(how: str, code: int, line: str, capsys: pytest.CaptureFixture) -> None:

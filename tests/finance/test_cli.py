@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from core.errors import UserError
 from finance.cli import main
 
 SMALL = [
@@ -219,3 +220,14 @@ def test_explain_prints_the_highest_scores_with_their_reasons(folder, run, tmp_p
     assert table["row"].nunique() == 3 and table.groupby("row")["field"].nunique().eq(table["field"].nunique()).all()
     assert tacit_finance("explain", "--run", run, "--data", folder, "--since", "2050-01-01") == 2
     assert "give an earlier day" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [({"draws": 0}, "0 draws"), ({"fractions": ()}, "of 0 shares"), ({"scratch_share": 0.0}, "a share of 0 of the steps")],
+)  # fmt: skip
+def test_what_cannot_be_evaluated_is_said_before_it_begins(given, says):
+    from finance.evaluation import Settings
+
+    with pytest.raises(UserError, match=says):
+        Settings(**given)

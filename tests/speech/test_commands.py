@@ -147,6 +147,17 @@ WRONG = {
     "is not a value": ("pretrain", "--data", "{data}", "--out", "{tmp}/x", "--steps", 1, "--set", "batch_size=many"),
     "both --steps and --minutes": ("pretrain", "--data", "{data}", "--out", "{tmp}/x", "--steps", 1, "--minutes", 1),
     "cannot be used here": ("pretrain", "--data", "{data}", "--out", "{tmp}/x", "--steps", 1, "--device", "cuda:99"),
+    "0 steps from scratch": (
+        "evaluate",
+        "--run",
+        "{run}",
+        "--data",
+        "{data}",
+        "--out",
+        "{tmp}/x",
+        "--scratch-steps",
+        0,
+    ),
     "there is no fold": ("pretrain", "--data", "{data}", "--out", "{tmp}/x", "--steps", 1, "--fold", 99),
     "no recording is in split": (
         "finetune",

@@ -11,20 +11,7 @@ import soundfile as sf
 from core.errors import UserError
 from speech.audio import ReadConfig, Rejected, decode
 from speech.data import read, scan
-
-RATE = 8000
-
-
-def tone(seconds=0.3, frequency=440.0, channels=1):
-    time = np.arange(int(seconds * RATE)) / RATE
-    wave = (0.3 * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
-    return wave if channels == 1 else np.stack([wave] * channels, axis=1)
-
-
-def encoded(wave, form="WAV", subtype="PCM_16", rate=RATE):
-    buffer = io.BytesIO()
-    sf.write(buffer, wave, rate, format=form, subtype=subtype)
-    return buffer.getvalue()
+from tests.speech.sounds import RATE, encoded, tone
 
 
 def folder_with(tmp_path, rows, header="file,label,speaker,split", waves=None):

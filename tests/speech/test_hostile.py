@@ -287,3 +287,12 @@ def test_wav_chunks_behind_the_samples_are_no_fault():
     assert decode(data + bytes(100)).rate == RATE
     buffer = io.BytesIO(data)
     assert sf.info(buffer).frames == len(decode(data).samples)
+
+
+def test_what_is_called_as_our_packages_are_in_the_working_folder_is_not_ours(tmp_path, monkeypatch):
+    for name in ("speech", "numpy", "core"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    with Decoder() as decoder:
+        assert decoder(encoded(tone())).rate == RATE
