@@ -100,6 +100,7 @@ def test_check_counts_and_writes_quarantine(tmp_path, capsys):
         (("recommend", "--run", "{run}", "--data", "{data}", "--k", "0"), "k is 0"),
         (("recommend", "--run", "{run}", "--data", "{data}", "--out", "r.xlsx"), "no table format"),
         (("synth", "--out", "new", "--size", "1"), "at least 2"),
+        (("bench", "--only", "toys", "--seeds", "0"), "0 seeds"),
     ],
 )
 def test_mistakes_end_in_one_line_and_exit_code_2(made, tmp_path, monkeypatch, capsys, arguments, message):
