@@ -154,6 +154,23 @@ class Ragged:
         return {**batch, "pad": torch.from_numpy(pad), "index": torch.from_numpy(rows)}
 
 
+def runs(lengths: NDArray, most: int, max_tokens: int | None = None) -> Iterator[NDArray]:
+    """Numbers of rows, in order, that are read together: `most` of them, or as many as keep rows × longest within `max_tokens`; one that is
+    longer than that by itself.
+
+    Args:
+        lengths: (N,) of all rows.
+    """
+    start, widest = 0, 0
+    for row, length in enumerate(lengths):
+        widest = max(widest, int(length))
+        full = max_tokens is not None and row > start and (row - start + 1) * widest > max_tokens
+        if full or row - start == most:
+            yield np.arange(start, row)
+            start, widest = row, int(length)
+    yield np.arange(start, len(lengths))
+
+
 @dataclass(frozen=True)
 class SequenceBatches:
     """Batches of sequences of like length, so that little is spent on padding.
@@ -271,5 +288,5 @@ class SequenceBatches:
         return self.ragged.padded(rows, self.max_length)
 
     def ordered(self) -> Iterator[Batch]:
-        for start in range(0, len(self.ragged), self.batch_size):
-            yield self.at(np.arange(start, min(start + self.batch_size, len(self.ragged))))
+        for rows in runs(np.minimum(self.ragged.lengths, self.max_length), self.batch_size, self.max_tokens):
+            yield self.at(rows)

@@ -72,6 +72,7 @@ class Evaluation:
         metrics: ours; floors: the same metrics of every floor; main: the metric that the answers speak of.
         label_curve: rows `{fraction, labels, arm, seed, metric, value}`; unit: what is counted, labels or for example users.
         answers: `pretraining`, `best_tool`, `labels_saved`.
+        main_words: what the main metric is, in words, where its name does not say it.
         curve_intervals: rows `{labels, arm, value, low, high}` of the curve over its seeds, drawn where there are any in place of the
             range of seeds.
     """
@@ -86,6 +87,7 @@ class Evaluation:
     sections: list[Section] = field(default_factory=list)
     unit: str = "labels"
     curve_intervals: list[dict[str, Any]] = field(default_factory=list)
+    main_words: str = ""
 
     def json(self) -> dict[str, Any]:
         return _finite(

@@ -22,8 +22,8 @@ def load(data: str, schema: Path | None, *, labels: bool, view: View = "card") -
     return table
 
 
-def day_of(date: str) -> int:
-    """Days since 1970 of an ISO date, or one clear line."""
+def day_of(date: str, flag: str) -> int:
+    """Days since 1970 of an ISO date, or one clear line that names the flag."""
     import datetime
 
     from core.errors import UserError
@@ -31,4 +31,4 @@ def day_of(date: str) -> int:
     try:
         return datetime.date.fromisoformat(date).toordinal() - datetime.date(1970, 1, 1).toordinal()
     except ValueError:
-        raise UserError(f"'{date}' is no date", where="--until", mend="write it as 2024-12-31") from None
+        raise UserError(f"'{date}' is no date", where=flag, mend="write it as 2024-12-31") from None

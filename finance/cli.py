@@ -96,7 +96,7 @@ class Pretrain:
             train = replace(train, minutes=self.minutes, steps=self.steps)
         recipe = settings(replace(recipe, train=train, view=self.view), self.set)
         table = load(self.data, self.schema, labels=False, view=recipe.view)
-        until = None if self.until is None else day_of(self.until)
+        until = None if self.until is None else day_of(self.until, "--until")
         encoder = TransactionEncoder(recipe).fit(table, until=until, out=self.out, note=say)
         print(f"run: {encoder.save(self.out)}")
 
@@ -173,7 +173,7 @@ class Score:
         alert = None if self.threshold is None else Threshold.read(self.threshold).of(self.by)
         scorer, classifier = judges(self.run_folder, self.by)
         table = load(self.data, self.schema, labels=classifier is not None, view=scorer.fitted()[0].recipe_.view)
-        since = None if self.since is None else day_of(self.since)
+        since = None if self.since is None else day_of(self.since, "--since")
         made = score_table(scorer, table, since, self.pseudonymise, alert, classifier)
         alerts = "" if alert is None else f", {int(made['alert'].sum())} alerts"
         print(f"{len(made)} payments scored{alerts}: {write_table(made, self.out)}")

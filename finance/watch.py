@@ -41,7 +41,7 @@ class Learn:
         encoder = TransactionEncoder.load(self.run_folder)
         classifier = FraudClassifier(encoder, self.label_days, seed=self.seed)
         table = load(self.data, self.schema, labels=True, view=encoder.recipe_.view)
-        classifier.fit(table, until=None if self.until is None else day_of(self.until))
+        classifier.fit(table, until=None if self.until is None else day_of(self.until, "--until"))
         found = classifier.trained_on_
         print(f"{found['rows']} payments, {found['frauds']} of them frauds")
         if "held_out_average_precision" in found:
@@ -88,9 +88,9 @@ class ChooseThreshold:
         scorer, classifier = judges(self.run_folder, self.by)
         view = scorer.fitted()[0].recipe_.view
         table = load(self.data, self.schema, labels=self.alert_cost is not None or classifier is not None, view=view)
-        wanted = table.day >= day_of(self.since)
+        wanted = table.day >= day_of(self.since, "--since")
         if self.until is not None:
-            wanted &= table.day < day_of(self.until)
+            wanted &= table.day < day_of(self.until, "--until")
         if self.alert_cost is not None:
             wanted &= (table.label >= 0) & (table.day <= table.day.max() - table.schema.label_delay_days)
         if not wanted.any():
@@ -152,7 +152,7 @@ class Explain:
         scorer = FraudScorer.load(self.run_folder)
         encoder, _ = scorer.fitted()
         table = load(self.data, self.schema, labels=False, view=encoder.recipe_.view)
-        wanted = on_or_after(table, encoder.until_ if self.since is None else day_of(self.since))
+        wanted = on_or_after(table, encoder.until_ if self.since is None else day_of(self.since, "--since"))
         encoded = encoder.encode(table)
         score = np.where(wanted, scorer.score_samples(encoded, wanted), -np.inf)
         highest = np.argsort(-score, kind="stable")[: min(self.top, int(wanted.sum()))]
@@ -197,7 +197,7 @@ class Drift:
             check_format(self.out)
         encoder = TransactionEncoder.load(self.run_folder)
         scorer = FraudScorer(encoder) if encoder.scores else None
-        since = encoder.until_ if self.since is None else day_of(self.since)
+        since = encoder.until_ if self.since is None else day_of(self.since, "--since")
         table = load(self.data, self.schema, labels=False, view=encoder.recipe_.view)
         found = drift(encoder, table, since, self.days, scorer)
         for row in found.itertuples():

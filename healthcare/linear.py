@@ -12,9 +12,18 @@ from scipy.special import expit, softmax
 from core.errors import UserError
 from core.probes import label_folds, linear_model
 from core.statistics import resamples
-from healthcare.probe import fit_probe
+from healthcare.metrics import auroc
 
 ABSENT = -20.0  # log-odds of a class that the labels do not hold
+
+
+def fit_probe(x: NDArray, label: NDArray[np.int64], groups: NDArray | None = None, seed: int = 0) -> Any:
+    """A fitted scikit-learn pipeline: of the C within one standard error of the best auroc, the smallest; floors get the same rule.
+
+    Raises:
+        UserError: one class only.
+    """
+    return linear_model(x, label, groups, seed=seed, score=auroc)
 
 
 @dataclass(frozen=True)

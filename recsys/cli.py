@@ -328,13 +328,14 @@ class Bench:
     device: str = "cpu"
 
     def run(self) -> int:
+        from core.errors import UserError
         from recsys.benchmark import bench, smoke
 
+        if self.seeds < 1:
+            raise UserError(f"{self.seeds} seeds", where="--seeds", mend="give 1 or more")
         if self.only == "smoke":
             return smoke(self.device)
         if self.minutes is not None and not self.minutes > 0:
-            from core.errors import UserError
-
             raise UserError(f"minutes is {self.minutes}", where="--minutes", mend="give a number above 0")
         print(f"results: {bench(self.out, self.only, self.minutes, self.seeds, self.device)}")
         return 0

@@ -134,6 +134,8 @@ def evaluate(
         raise UserError(
             "the curve needs a fraction below 1 and a draw", where="--fractions", mend="use for example 0.1"
         )
+    if sampled < 0:
+        raise UserError(f"{sampled} sampled items", where="--sampled", mend="give how many, or 0 for none")
     seen = check_held_out(model, data, split)
     split, unknown = split.rankable()
     items = split.train.n_items

@@ -108,7 +108,7 @@ def _labels(plan: Plan) -> m.Method:
 def _no_attributes() -> UserError:
     return UserError(
         "this method needs the items' attributes", where="attributes",
-        mend="give SessionRecommender(attributes=…) a table of item_id and attributes",
+        mend="give a table of item_id and attributes: --attributes, or SessionRecommender(attributes=…)",
     )  # fmt: skip
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from core.distributed import world
 
@@ -38,18 +35,6 @@ def window(settings: Recipe) -> int:
     """Places of a recording that training hears at most: so many that any batch can hold `least` of them (core.batches)."""
     most = bound(settings)
     return longest(settings) if most is None else min(longest(settings), most // (2 * least() - 1))
-
-
-def runs(settings: Recipe, lengths: NDArray, most: int) -> Iterator[NDArray]:
-    """Row numbers of recordings of so many places that are read together, in order: `most` of them, or what the bound holds, padding
-    included; one that is longer than that by itself."""
-    limit, start, widest = bound(settings), 0, 0
-    for row, places in enumerate(lengths):
-        widest = max(widest, int(places))
-        if row - start == most or (limit is not None and row > start and (row - start + 1) * widest > limit):
-            yield np.arange(start, row)
-            start, widest = row, int(places)
-    yield np.arange(start, len(lengths))
 
 
 def told(settings: Recipe, lengths: Sequence[int]) -> str | None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from core.batches import Ragged, SequenceBatches
+from core.batches import Ragged, SequenceBatches, runs
 from core.cli import say
 from core.config import from_dict, to_dict
 from core.device import one_thread
@@ -143,7 +143,7 @@ class AudioEncoder(PretrainedEncoder):
         """
         s, ragged = getattr(self, "recipe_", None) or self.settings(), self._ragged(recordings)
         longest = bounds.longest(s) if cut else int(ragged.lengths.max())
-        for rows in bounds.runs(s, np.minimum(ragged.lengths, longest), most):
+        for rows in runs(np.minimum(ragged.lengths, longest), most, bounds.bound(s)):
             yield ragged.padded(rows, longest)
 
     def longest(self) -> int:

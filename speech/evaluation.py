@@ -267,8 +267,13 @@ def conclude(outcome: Outcome, config: EvalConfig, protocol: dict[str, Any], tas
     return Evaluation(
         task=task, protocol=protocol, main=metric_name(fractions[0]), metrics=metrics(outcome, PRETRAINED, fractions), floors=floors,
         answers=answers(outcome, fractions, curve), label_curve=curve, sections=of_the_arms(outcome, fractions),
-        curve_intervals=_intervals(outcome, fractions),
+        curve_intervals=_intervals(outcome, fractions), main_words=_in_words(fractions[0]),
     )  # fmt: skip
+
+
+def _in_words(fraction: float) -> str:
+    labels = "all training labels" if fraction == 1 else f"{100 * fraction:g} % of the training labels"
+    return f"the share of held-out recordings whose label is told right with {labels}"
 
 
 def _intervals(outcome: Outcome, fractions: tuple[float, ...]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from speech.probes import heard
 if TYPE_CHECKING:
     from speech.estimators import AudioEncoder
 
-MOST_ROWS = 2000  # labelled training recordings
+MOST_ROWS = 2000  # recordings of each side: the features of all layers of all would fill the memory
 COST = 1e-2  # one for all layers: they are compared with each other
 
 
@@ -31,6 +31,8 @@ def layer_section(
     label = recordings.label.astype(str)
     if len(train) > MOST_ROWS:
         train = train[label_subset(label[train], MOST_ROWS / len(train), seed)]
+    if len(test) > MOST_ROWS:
+        test = np.sort(np.random.default_rng(seed).permutation(test)[:MOST_ROWS])
     both = recordings.select(np.concatenate([train, test]))
     label, speaker = both.label.astype(str), recordings.speaker[test].astype(str)
     inside, outside = np.arange(len(train)), np.arange(len(train), len(both))
@@ -44,7 +46,7 @@ def layer_section(
     rows: list[tuple[object, ...]] = [(name, str(a), str(b)) for name, a, b in zip(names, ours, floor, strict=True)]
     columns: tuple[str, ...] = ("layer", "accuracy", "untrained")
     text = (
-        f"A linear probe on each layer, frozen: {len(train):,} training labels, one penalty for all. Which layer is best was seen on the "
+        f"A linear probe on each layer, frozen: {len(train):,} training labels, {len(test):,} test recordings, one penalty for all. Which layer is best was seen on the "
         "test recordings, so its figure is no result."
     )
     if isinstance(encoder.encoder_, TokenEncoder):

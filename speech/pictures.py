@@ -65,7 +65,7 @@ def _made(encoder: AudioEncoder, recordings: Recordings, seed: int) -> tuple[Any
     rows = recordings if len(recordings) > 1 else recordings.select(np.array([0, 0]))  # batches hold two or more
     # which units they are is not drawn, but the pretext of hubert wants some
     units = [np.zeros(len(x), np.int64) for x in rows.signals] if isinstance(settings.pretext, Units) else None
-    batch = next(encoder.batches(rows, len(rows), units).ordered())
+    batch = encoder.batches(rows, units=units).at(np.arange(len(rows)))
     return settings.pretext.bound(settings)(batch, Generator().manual_seed(seed)), batch
 
 

@@ -122,7 +122,7 @@ def test_embed_pseudonymises_with_a_key_only(folder, run, tmp_path, monkeypatch)
             "both --steps and --minutes",
         ),
         (["pretrain", "--data", "FOLDER", "--out", "o", "--set", "shape.size=3"], "unknown setting"),
-        (["pretrain", "--data", "FOLDER", "--out", "o", "--until", "soon"], "is no date"),
+        (["pretrain", "--data", "FOLDER", "--out", "o", "--until", "soon"], "is no date (--until)"),
         (["pretrain", "--data", "FOLDER", "--out", "o", "--device", "abacus"], "cannot be used here"),
         (["score", "--run", "nowhere", "--data", "FOLDER", "--out", "s.csv"], "no run there"),
         (["bench", "--only", "everything"], "unknown test"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from healthcare.probe import fit_probe
+from healthcare.linear import fit_probe
 
 
 def planted(random: np.random.Generator, n: int, strength: float) -> tuple[np.ndarray, np.ndarray]:

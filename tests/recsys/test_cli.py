@@ -88,14 +88,19 @@ def test_check_counts_and_writes_quarantine(tmp_path, capsys):
     ("arguments", "message"),
     [
         (("pretrain", "--data", "absent.csv", "--out", "run"), "no such file or folder"),
-        (("pretrain", "--data", "{data}", "--out", "run", "--steps", "3", "--minutes", "1"), "both minutes and steps"),
+        (
+            ("pretrain", "--data", "{data}", "--out", "run", "--steps", "3", "--minutes", "1"),
+            "both --steps and --minutes",
+        ),
         (("pretrain", "--data", "{data}", "--out", "run", "--set", "model.width=3"), "unknown setting"),
         (("pretrain", "--data", "{data}", "--out", "run", "--steps", "3", "--device", "abacus"), "cannot be used here"),
         (("pretrain", "--data", "{data}", "--out", "run", "--steps", "3", "--item", "thing"), "no item column"),
         (("evaluate", "--run", "nowhere", "--data", "{data}", "--out", "report"), "no run there"),
+        (("evaluate", "--run", "{run}", "--data", "{data}", "--out", "r", "--sampled", "-1"), "-1 sampled items"),
         (("recommend", "--run", "{run}", "--data", "{data}", "--k", "0"), "k is 0"),
         (("recommend", "--run", "{run}", "--data", "{data}", "--out", "r.xlsx"), "no table format"),
         (("synth", "--out", "new", "--size", "1"), "at least 2"),
+        (("bench", "--only", "toys", "--seeds", "0"), "0 seeds"),
     ],
 )
 def test_mistakes_end_in_one_line_and_exit_code_2(made, tmp_path, monkeypatch, capsys, arguments, message):

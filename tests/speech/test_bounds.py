@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from core import distributed
-from core.batches import Ragged, SequenceBatches
+from core.batches import Ragged, SequenceBatches, runs
 from core.errors import UserError
 from core.training import TrainConfig
 from speech import bounds
@@ -136,11 +136,16 @@ def test_every_process_has_its_share_of_every_batch(count: int, monkeypatch: pyt
 
 
 def test_what_is_only_read_keeps_the_bound_too_and_its_order() -> None:
-    chosen = settings()
     lengths = np.array([100, 100, 6000, 100, 100, 1400, 1500, 10])
-    assert [rows.tolist() for rows in bounds.runs(chosen, lengths, 3)] == [[0, 1], [2], [3, 4], [5, 6], [7]]
+    assert [rows.tolist() for rows in runs(lengths, 3, 3000)] == [[0, 1], [2], [3, 4], [5, 6], [7]]
+    assert [rows.tolist() for rows in runs(lengths, 3)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    chosen = settings()
+    read = list(AudioEncoder(chosen).in_order(made([1.0, 1.0, 60.0, 1.0])))
+    assert [batch["index"].tolist() for batch in read] == [[0, 1], [2], [3]]
+    assert [batch["pad"].shape[1] for batch in read] == [100, 6000, 100]
+    ordered = AudioEncoder(chosen).batches(made(ONE_LONG)).ordered()
+    assert max(batch["pad"].numel() for batch in ordered) <= BOUND * 100
     free = replace(chosen, max_seconds=None)
-    assert [rows.tolist() for rows in bounds.runs(free, lengths, 3)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
     assert bounds.window(free) == 6000 and bounds.told(free, [9000]) is None and bounds.told(chosen, [1000]) is None
 
 

@@ -124,6 +124,21 @@ def test_labels_of_test_speakers_that_training_never_saw_are_counted(spoken, run
 
 
 WRONG = {
+    "no weighted sum": ("finetune", "--run", "{run}", "--data", "{data}", "--out", "{tmp}/x", "--tune", "layers"),
+    "layers differ in width": (
+        "evaluate",
+        "--run",
+        "{run}",
+        "--data",
+        "{data}",
+        "--out",
+        "{tmp}/x",
+        "--probe",
+        "layers",
+    ),
+    "sounds": ("evaluate", "--run", "{run}", "--data", "{data}", "--out", "{tmp}/x", "--sounds", 99),
+    "rising fractions": ("evaluate", "--run", "{run}", "--data", "{data}", "--out", "{tmp}/x", "--fractions", 1, 0.1),
+    "play 0 to 5": ("verify", "--run", "{run}", "--data", "{data}", "--out", "{tmp}/x", "--sounds", 9),
     "no such file": ("pretrain", "--data", "{tmp}/none", "--out", "{tmp}/x", "--steps", 1),
     "get it from|no such file": ("pretrain", "--data", "fsdd", "--out", "{tmp}/x", "--steps", 1),
     "no run there": ("evaluate", "--run", "{tmp}/none", "--data", "{data}", "--out", "{tmp}/x"),

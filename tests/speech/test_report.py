@@ -18,7 +18,7 @@ from speech.audio import Wave
 from speech.data import read
 from speech.encoders import EncoderConfig
 from speech.estimators import AudioEncoder
-from speech.evaluation import EvalConfig, evaluate
+from speech.evaluation import EvalConfig, evaluate, measure
 from speech.layerwise import layer_section
 from speech.outcome import Outcome
 from speech.pictures import pretext_section
@@ -239,3 +239,30 @@ def test_the_page_of_verify_plays_the_worst_pairs_and_names_nobody(fitted, recor
     assert [s.tolist() for s, _ in played(text)] == [np.rint(kept[n] * 32768).astype(int).tolist() for n in wanted]
     assert not any(name in text for name in [*recordings.names, *recordings.speaker, str(spoken)])
     assert "ours: pretrained" in text and not played(verification_page(fitted, recordings, found, None, 1))
+
+
+def test_evaluation_can_weigh_the_layers_and_says_so(recordings):
+    settings = replace(
+        recipe("bestrq"), encoder=EncoderConfig(kind="transformer", dim=16, depth=2, heads=2), batch_size=16
+    )
+    held = split(recordings)
+    encoder = AudioEncoder(settings, steps=3, seed=0).fit(recordings.select(held.train), note=quiet)
+    config = EvalConfig(fractions=(1.0,), draws=1, scratch_steps=2, sounds=0, probe="layers")
+    found = evaluate(encoder, recordings, config, quiet)
+    assert "weighted sum of all layers" in found.protocol["probe"] and "all training labels" in found.main_words
+    last = measure(encoder, recordings, held, replace(config, probe="last"), quiet)
+    probe = [row["value"] for row in found.label_curve if row["arm"] == "pretrained"]
+    scratch = [row["value"] for row in found.label_curve if row["arm"] == "scratch"]
+    assert probe != [last.hits("pretrained", 1.0).mean()] and scratch == [last.hits("scratch", 1.0).mean()]
+
+
+def test_sounds_of_a_prepared_folder_are_found(spoken, fitted, tmp_path):
+    from speech.prepare import prepare
+
+    prepare(spoken, tmp_path / "packed")
+    packed = fitted.read(tmp_path / "packed")
+    wanted = list(packed.digest[[3, 77]])
+    assert set(clips.find(tmp_path / "packed", wanted, fitted.recipe_.read)) == set(wanted)
+    assert (
+        clips.find(spoken, ["none"], fitted.recipe_.read) == {} and clips.find("nowhere", [], fitted.recipe_.read) == {}
+    )
