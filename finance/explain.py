@@ -110,7 +110,7 @@ def _batch(
             network = log_probs.exp().gather(1, value[:, None])[:, 0].cpu().numpy()
             network = network / common.id(value.cpu().numpy(), log_probs.shape[1])
             ratio = _mixed(network, [_habit(encoded, common, name, event) for event in explained])
-            surprise = torch.from_numpy(np.where(value.cpu() != MISSING, -np.log(ratio.clip(1e-30, 1)), 0.0))
+            surprise = torch.from_numpy(np.where(value.cpu() != MISSING, np.log(1 / ratio.clip(1e-30, 1)), 0.0))
             words = [_named(encoded, name, v, earlier) for v, earlier in zip(likely, windowed, strict=True)]
             expected = [
                 f"{word} ({', '.join([f'{p:.0%}', *notes])})" for (word, notes), p in zip(words, share, strict=True)
