@@ -32,6 +32,7 @@ class Learn:
     schema: Path | None = None
 
     def run(self) -> None:
+        from core.cli import say
         from core.errors import UserError
         from finance.classifier import FraudClassifier
         from finance.estimators import TransactionEncoder
@@ -41,6 +42,7 @@ class Learn:
         encoder = TransactionEncoder.load(self.run_folder)
         classifier = FraudClassifier(encoder, self.label_days, seed=self.seed)
         table = load(self.data, self.schema, labels=True, view=encoder.recipe_.view)
+        say("features and surprise, then trees that go on from the surprise, grown once more on each part of the cards")
         classifier.fit(table, until=None if self.until is None else day_of(self.until, "--until"))
         found = classifier.trained_on_
         print(f"{found['rows']} payments, {found['frauds']} of them frauds")
