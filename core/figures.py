@@ -51,10 +51,12 @@ def goals(rows: list[Row]) -> list[Row]:
 
 
 def mains(rows: list[Row]) -> list[Row]:
-    """The first of ours with a goal of each test on each data set: what the test is about."""
+    """The first of ours with a goal of each test on each data set: what the test is about; and every other that missed its goal."""
     found: dict[tuple, Row] = {}
     for r in goals(rows):
-        found.setdefault((r["test"], r["data"]), r)
+        first = found.setdefault((r["test"], r["data"]), r)
+        if first is not r and "missed" in aim(r):
+            found[r["test"], r["data"], r["method"], r["metric"]] = r
     return list(found.values())
 
 

@@ -53,6 +53,19 @@ def test_the_short_table_has_one_line_a_test_and_says_what_was_missed(tmp_path: 
     assert "trees 0.7" in lines[0] and "paper 0.85" in lines[0] and "**≥ 0.9, missed**" in lines[0]
 
 
+def test_a_goal_that_was_missed_is_never_left_out(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        row("d", "ours", "ours", "auroc", 0.9, goal=0.8),
+        row("d", "ours", "ours", "recall", 0.7, goal=0.6),
+        row("d", "ours", "ours", "ece", 0.3, goal=0.1),
+    ]
+    made = [{"test": "t", "seeds": 1, "minutes": 1, **r, "low": None, "high": None} for r in rows]
+    (tmp_path / "x.json").write_text(json.dumps(made))
+    table = short_table(tmp_path)
+    assert "| auroc |" in table and "| recall |" not in table
+    assert "| ece | 0.300 |" in table and "**≤ 0.1, missed**" in table
+
+
 @pytest.mark.parametrize(
     ("low", "goal"), [(0.001, "interval above 0"), (0.0, "**interval above 0, missed**"), (-0.1, "**interval above 0, missed**")]
 )  # fmt: skip
