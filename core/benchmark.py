@@ -135,9 +135,9 @@ def median(values: np.ndarray) -> Estimate:
     return Estimate(float(np.median(values)), float(low), float(high))
 
 
-def faster(sides: dict[str, Side], peer: str, per: str) -> Estimate:
-    """How many times as much as the peer ours does a second, round by round."""
-    return median(sides["ours"].each(per) / sides[peer].each(per))
+def faster(sides: dict[str, Side], peer: str, per: str, side: str = "ours") -> Estimate:
+    """How many times as much as the peer a side of ours does a second, round by round."""
+    return median(sides[side].each(per) / sides[peer].each(per))
 
 
 def augmentation() -> list[Row]:

@@ -110,7 +110,7 @@ def training(encoder: TransactionEncoder, data: Transactions, name: str, out: Pa
     ]  # fmt: skip
     if "ptls" in names:
         for side, goal in (("ours", 2.0), ("lean", None)):
-            ratio = peers.faster({"ours": sides[side], "ptls": sides["ptls"]}, "ptls", "cpu")
+            ratio = peers.faster(sides, "ptls", "cpu", side)
             rows.append(
                 row(name, said[side], "ours", "ratio: events trained, to pytorch-lifestream's", ratio, goal=goal)
             )
