@@ -55,7 +55,7 @@ def mains(rows: list[Row]) -> list[Row]:
     found: dict[tuple, Row] = {}
     for r in goals(rows):
         first = found.setdefault((r["test"], r["data"]), r)
-        if first is not r and "missed" in aim(r):
+        if first is not r and not met(r):
             found[r["test"], r["data"], r["method"], r["metric"]] = r
     return list(found.values())
 
@@ -71,13 +71,22 @@ def _best(rows: list[Row], one: Row, role: str) -> str:
     return "" if best is None else f"{best['method']} {best['value']:.3g}"
 
 
+def by_interval(one: Row) -> bool:
+    """Whether a goal asks for the whole interval: a gain that is to be above 0, where it has an interval."""
+    return one["goal"] == 0 and one["low"] is not None
+
+
+def met(one: Row) -> bool:
+    """Whether a row reaches its goal."""
+    if by_interval(one):
+        return one["low"] > 0
+    return one["value"] <= one["goal"] if falls(one["metric"]) else one["value"] >= one["goal"]
+
+
 def aim(one: Row) -> str:
-    """A row's goal in words, bold where it was missed. A gain that is to be above 0 must be so with its whole interval, if it has one."""
-    if one["goal"] == 0 and one["low"] is not None:
-        return "interval above 0" if one["low"] > 0 else "**interval above 0, missed**"
-    sign = "≤" if falls(one["metric"]) else "≥"
-    met = one["value"] <= one["goal"] if falls(one["metric"]) else one["value"] >= one["goal"]
-    return f"{sign} {one['goal']:.3g}" if met else f"**{sign} {one['goal']:.3g}, missed**"
+    """A row's goal in words, bold where it was missed."""
+    words = "interval above 0" if by_interval(one) else f"{'≤' if falls(one['metric']) else '≥'} {one['goal']:.3g}"
+    return words if met(one) else f"**{words}, missed**"
 
 
 def short_table(results: Path) -> str:
