@@ -23,7 +23,7 @@ from finance.data import Transactions
 from finance.estimators import FraudScorer, TransactionEncoder
 from finance.evaluation import label_free_floors
 from finance.features import Features, amount_over_median, handbook_features
-from finance.handmade import HandMade, handmade_features
+from finance.handmade import RATIO, HandMade, handmade_features
 from finance.metrics import Panel, estimate, resampled
 from finance.oracle import oracle
 from finance.split import FDH_TEST
@@ -191,8 +191,8 @@ def few_labels(weeks: Weeks, encoder: TransactionEncoder, seed: int) -> list[Row
     data = weeks.data.where(weeks.data.day >= FDH_TEST.train - LABEL_DAYS - BEFORE)
     weeks = Weeks(data, weeks.count)
     surprise = FraudScorer(encoder).parts(data, needed(weeks))
-    ratio = np.log(np.maximum(amount_over_median(data), 1e-3))
     handmade, trees, made = HandMade(data, weeks.features), partial(Trees().odds, seed=seed), []
+    ratio = np.log(np.maximum(handmade.free[RATIO], 1e-3))
     for fraction in FRACTIONS:
         found: dict[str, list[Array]] = {}
         labels = []

@@ -21,6 +21,7 @@ COUNTED = (3, 7, 14, 28)  # days in which frauds became known
 REMEMBERED = 35  # days; a fraud that became known earlier is as none
 NEVER = 99.0  # days since a payment where there is none
 NEWEST = 5  # known labels, of which the share of frauds is taken
+RATIO = "amount / card median"
 RATIOS = (3, 10)  # payments of the card, the present one included, over which its amounts' ratios are joined
 
 
@@ -74,7 +75,7 @@ def handmade_features(data: Transactions, base: Features | None = None) -> Featu
 def _ratios(data: Transactions) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """The amount over the card's past median, and the largest and the mean of the card's last such ratios."""
     ratio = amount_over_median(data)
-    yield "amount / card median", ratio
+    yield RATIO, ratio
     order = np.argsort(data.card, kind="stable")  # the table is in time order
     by_card = pd.Series(ratio[order]).groupby(data.card[order])
     for count in RATIOS:

@@ -79,33 +79,31 @@ def prepare(
         return _prepared(found, out, engine, now, note, place)
 
 
-def _prepared(
-    found: Source, out: Path, engine: Engine, now: int, note: Callable[[str], None], scratch: Path
-) -> Prepared:
+def _prepared(found: Source, out: Path, engine: Engine, now: int, note: Callable[[str], None], place: Path) -> Prepared:
     """`prepare`, with a folder for what is made on the way."""
     try:
         note("reading")
         raw = engine.table(
-            [as_parquet(found.path, found.schema.columns(), scratch / "raw.parquet")] if found.csv else found.parts
+            [as_parquet(found.path, found.schema.columns(), place / "raw.parquet")] if found.csv else found.parts
         )
         if found.schema.row:
             _check_rows(raw[found.schema.row])
         seen = {c: habits(raw, c) for c in _times(found.schema)}
-        rows = engine.keep(clocked(raw, found.schema, seen), scratch / "clocked.parquet")
-        rows = engine.keep(timed(rows, found.schema, engine, scratch), scratch / "timed.parquet")
+        rows = engine.keep(clocked(raw, found.schema, seen), place / "clocked.parquet")
+        rows = engine.keep(timed(rows, found.schema, engine, place), place / "timed.parquet")
         note("checking each row")
         examination, kinds = examined(rows, found.schema, seen, now)
-        rows = engine.keep(examination, scratch / "examined.parquet")
+        rows = engine.keep(examination, place / "examined.parquet")
         note("checking rows against each other")
-        rows = engine.keep(judged(rows, found.schema, kinds), scratch / "judged.parquet")
+        rows = engine.keep(judged(rows, found.schema, kinds), place / "judged.parquet")
         counts = _quarantine(engine, rows, kinds, out / "quarantine.csv")
         written = int(rows.filter(rows.which < 0).count().to_pyarrow().as_py())
         note(f"sorting {written} rows")
         schema = prepared_schema(found)
-        engine.keep(ordered(rows, found.schema, schema.row), scratch / TABLE)
+        engine.keep(ordered(rows, found.schema, schema.row), place / TABLE)
         if not written:
             raise UserError("no usable row is left", where=found.path, mend=f"see {out / 'quarantine.csv'}")
-        _replace(scratch / TABLE, out / TABLE)
+        _replace(place / TABLE, out / TABLE)
         with whole(out / "schema.toml", "the schema") as temporary:
             temporary.write_text(schema.toml(), encoding="utf-8")
     except engine.failures as error:
@@ -127,12 +125,12 @@ def clocked(raw: ir.Table, schema: Schema, seen: dict[str, Habits | None]) -> ir
     return raw.select(*_columns(schema), row.cast("int64").name(ROW), ragged.name(RAGGED), **made)
 
 
-def timed(rows: ir.Table, schema: Schema, engine: Engine, scratch: Path) -> ir.Table:
+def timed(rows: ir.Table, schema: Schema, engine: Engine, place: Path) -> ir.Table:
     """What `clocked` gave, with the seconds since 1970 of each time column."""
     days, edges = None, (0, 0)
     if schema.zone:
-        pq.write_table(pa.table(by_day(schema.zone)), scratch / "days.parquet")
-        days, known = engine.table([scratch / "days.parquet"]), offsets(schema.zone)[1]
+        pq.write_table(pa.table(by_day(schema.zone)), place / "days.parquet")
+        days, known = engine.table([place / "days.parquet"]), offsets(schema.zone)[1]
         edges = (known[0], known[-1])
     for i in range(len(_times(schema))):
         rows = to_utc(rows, days, edges, f"tacit local {i}", f"tacit east {i}", f"tacit seconds {i}")
