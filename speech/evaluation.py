@@ -22,27 +22,11 @@ from speech.clips import MOST_SOUNDS
 from speech.data import Recordings
 from speech.estimators import LABELLED_BATCH, AudioClassifier, AudioEncoder
 from speech.features import as_mel
-from speech.outcome import (
-    PRETRAINED,
-    RANDOM,
-    RANDOM_FLOOR,
-    SCRATCH,
-    SCRATCH_FLOOR,
-    TUNED,
-    Outcome,
-    floor_name,
-    interval,
-    join,
-    metric_name,
-)
+from speech.outcome import PRETRAINED, RANDOM, SCRATCH, TUNED, Outcome, clusters, floor_name, interval, metric_name
 from speech.probes import probe_groups, shares
 from speech.protocol import Split, split
 from speech.sections import of_the_arms, of_the_run
 
-__all__ = [
-    "PRETRAINED", "RANDOM", "RANDOM_FLOOR", "SCRATCH", "SCRATCH_FLOOR", "TUNED", "EvalConfig", "Outcome", "answers", "audit", "conclude",
-    "difference", "equal_steps", "evaluate", "floor_name", "interval", "join", "measure", "metric_name",
-]  # fmt: skip
 Say = Callable[[str], None]
 LAYERED = {
     "last": "",
@@ -239,10 +223,13 @@ def _macro_f1(outcome: Outcome, arm: str) -> Estimate:
 
     from core.statistics import bootstrap
 
-    groups = outcome.speaker if len(set(outcome.speaker)) >= 3 else None
     said = outcome.said[arm][1.0][0]
     return bootstrap(
-        lambda t, s: f1_score(t, s, average="macro", zero_division=0), outcome.truth, said, groups, draws=200
+        lambda t, s: f1_score(t, s, average="macro", zero_division=0),
+        outcome.truth,
+        said,
+        clusters(outcome.speaker),
+        draws=200,
     )
 
 

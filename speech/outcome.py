@@ -18,8 +18,8 @@ RANDOM_FLOOR, SCRATCH_FLOOR = "random init + logistic regression", "from scratch
 class Outcome:
     """What every arm predicted on the test recordings: `said[arm][fraction]` is (draws, M) labels.
 
-    Several folds can be joined: see `join`. `labels[fraction]` counts the labelled training recordings. Of one fold alone: `rows`
-    (M,), which recordings they are, and `sure` (M,), the probability of what the pretrained arm said with all labels.
+    `labels[fraction]` counts the labelled training recordings; `rows` (M,): which recordings were tested; `sure` (M,): the probability
+    of what the pretrained arm said with all labels.
     """
 
     truth: NDArray
@@ -38,31 +38,19 @@ class Outcome:
         return list(self.said)
 
 
-def join(outcomes: list[Outcome]) -> Outcome:
-    """The outcomes of several folds as one, their test recordings side by side."""
-    first = outcomes[0]
-    said = {
-        arm: {fraction: np.concatenate([o.said[arm][fraction] for o in outcomes], axis=1) for fraction in by_fraction}
-        for arm, by_fraction in first.said.items()
-    }
-    labels = {fraction: round(float(np.mean([o.labels[fraction] for o in outcomes]))) for fraction in first.labels}
-    truth, speaker = np.concatenate([o.truth for o in outcomes]), np.concatenate([o.speaker for o in outcomes])
-    return Outcome(truth, speaker, said, labels, first.facts)
-
-
 def metric_name(fraction: float) -> str:
     """`accuracy` with all labels, `accuracy@10%` with a tenth of them."""
     return "accuracy" if fraction == 1 else f"accuracy@{100 * fraction:g}%"
 
 
+def clusters(speaker: NDArray) -> NDArray | None:
+    """What intervals draw: whole speakers where there are three or more, else recordings (None)."""
+    return speaker if len(set(speaker)) >= 3 else None
+
+
 def interval(values: NDArray, speaker: NDArray) -> Estimate:
-    """Mean with a 95 % interval: whole speakers are drawn where there are three or more, else recordings."""
-    return mean_interval(values, speaker if len(set(speaker)) >= 3 else None)
-
-
-def by_speaker(outcome: Outcome) -> bool:
-    """Whether its intervals draw whole speakers."""
-    return len(set(outcome.speaker)) >= 3
+    """Mean with a 95 % interval, see `clusters`."""
+    return mean_interval(values, clusters(speaker))
 
 
 def floor_name(arm: str) -> str:

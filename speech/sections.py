@@ -16,7 +16,7 @@ from speech.clips import clip, cut, find, heard, told
 from speech.codebooks import codebook_section
 from speech.data import Recordings
 from speech.layerwise import layer_section
-from speech.outcome import PRETRAINED, Outcome, by_speaker, floor_name, interval
+from speech.outcome import PRETRAINED, Outcome, clusters, floor_name, interval
 from speech.pictures import SHOWN, chosen, pretext_section
 from speech.protocol import Split
 
@@ -31,7 +31,7 @@ LONGEST_NAME = 18
 
 def of_the_arms(outcome: Outcome, fractions: tuple[float, ...]) -> list[Section]:
     """Accuracy of every arm with both intervals, by speaker (numbered, not named), and the confusions."""
-    clustered = by_speaker(outcome)
+    clustered = clusters(outcome.speaker) is not None
     rows: list[tuple[object, ...]] = []
     for arm in outcome.arms():
         for fraction in fractions:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class Ground:
     seed: int
     out: Path
     say: Say
-    read: Callable[[str, Recipe], Recordings] = field(default=lambda data, settings: AudioEncoder(settings).read(data))
+    read: Callable[[str, Recipe], Recordings]
 
     def recipe(self, name: str, steps: int) -> Recipe:
         """A candidate of so many steps; half precision, which halves the time where the processor knows it."""

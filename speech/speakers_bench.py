@@ -33,7 +33,7 @@ def layer_features(encoder: AudioEncoder, recordings: Recordings) -> dict[str, N
     """Of every layer, mean and deviation over time (N, 2·C·F) of its maps (B, C, T, F) or states (B, T, C), and the embedding."""
     fronted = Fronted(encoder.encoder_, encoder.recipe_).eval()
     found: dict[str, list[NDArray]] = {}
-    for batch in encoder.batches(recordings, 256).ordered():
+    for batch in encoder.in_order(recordings):
         for number, layer in enumerate(fronted.layers(batch), 1):
             states = layer.movedim(2, 1).flatten(2) if layer.dim() == 4 else layer  # (B, T, C)
             both = torch.cat([states.mean(1), states.std(1)], 1)

@@ -16,8 +16,8 @@ from speech.alike import directions
 from speech.baselines import floor_features
 from speech.data import Recordings
 from speech.estimators import AudioEncoder
-from speech.evaluation import PRETRAINED, RANDOM_FLOOR
 from speech.features import as_mel
+from speech.outcome import PRETRAINED, RANDOM_FLOOR
 from speech.protocol import split
 
 MOST_RECORDINGS = 4000  # all pairs of so many are 8 million
