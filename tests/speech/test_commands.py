@@ -123,53 +123,25 @@ def test_labels_of_test_speakers_that_training_never_saw_are_counted(spoken, run
     assert protocol["test recordings of classes never seen in training"] == 1
 
 
+RUN = ("--run", "{run}", "--data", "{data}", "--out", "{tmp}/x")
+TRAIN = ("pretrain", "--data", "{data}", "--out", "{tmp}/x", "--steps", 1)
 WRONG = {
-    "no weighted sum": ("finetune", "--run", "{run}", "--data", "{data}", "--out", "{tmp}/x", "--tune", "layers"),
-    "layers differ in width": (
-        "evaluate",
-        "--run",
-        "{run}",
-        "--data",
-        "{data}",
-        "--out",
-        "{tmp}/x",
-        "--probe",
-        "layers",
-    ),
-    "sounds": ("evaluate", "--run", "{run}", "--data", "{data}", "--out", "{tmp}/x", "--sounds", 99),
-    "rising fractions": ("evaluate", "--run", "{run}", "--data", "{data}", "--out", "{tmp}/x", "--fractions", 1, 0.1),
-    "play 0 to 5": ("verify", "--run", "{run}", "--data", "{data}", "--out", "{tmp}/x", "--sounds", 9),
+    "no weighted sum": ("finetune", *RUN, "--tune", "layers"),
+    "layers differ in width": ("evaluate", *RUN, "--probe", "layers"),
+    "sounds": ("evaluate", *RUN, "--sounds", 99),
+    "rising fractions": ("evaluate", *RUN, "--fractions", 1, 0.1),
+    "play 0 to 5": ("verify", *RUN, "--sounds", 9),
     "no such file": ("pretrain", "--data", "{tmp}/none", "--out", "{tmp}/x", "--steps", 1),
     "get it from|no such file": ("pretrain", "--data", "fsdd", "--out", "{tmp}/x", "--steps", 1),
     "no run there": ("evaluate", "--run", "{tmp}/none", "--data", "{data}", "--out", "{tmp}/x"),
     "no classifier": ("predict", "--run", "{run}", "--data", "{data}", "--out", "{tmp}/x.csv"),
-    "unknown setting": ("pretrain", "--data", "{data}", "--out", "{tmp}/x", "--steps", 1, "--set", "views.size=3"),
-    "is not a value": ("pretrain", "--data", "{data}", "--out", "{tmp}/x", "--steps", 1, "--set", "batch_size=many"),
-    "both --steps and --minutes": ("pretrain", "--data", "{data}", "--out", "{tmp}/x", "--steps", 1, "--minutes", 1),
-    "cannot be used here": ("pretrain", "--data", "{data}", "--out", "{tmp}/x", "--steps", 1, "--device", "cuda:99"),
-    "0 steps from scratch": (
-        "evaluate",
-        "--run",
-        "{run}",
-        "--data",
-        "{data}",
-        "--out",
-        "{tmp}/x",
-        "--scratch-steps",
-        0,
-    ),
-    "there is no fold": ("pretrain", "--data", "{data}", "--out", "{tmp}/x", "--steps", 1, "--fold", 99),
-    "no recording is in split": (
-        "finetune",
-        "--run",
-        "{run}",
-        "--data",
-        "{data}",
-        "--out",
-        "{tmp}/x",
-        "--split",
-        "dev",
-    ),
+    "unknown setting": (*TRAIN, "--set", "views.size=3"),
+    "is not a value": (*TRAIN, "--set", "batch_size=many"),
+    "both --steps and --minutes": (*TRAIN, "--minutes", 1),
+    "cannot be used here": (*TRAIN, "--device", "cuda:99"),
+    "0 steps from scratch": ("evaluate", *RUN, "--scratch-steps", 0),
+    "there is no fold": (*TRAIN, "--fold", 99),
+    "no recording is in split": ("finetune", *RUN, "--split", "dev"),
 }
 
 
