@@ -137,7 +137,7 @@ class SessionRecommender(PretrainedEncoder):
                 where="data", mend="give longer sequences, or --hold-out 0",
             )  # fmt: skip
         batches = SequenceBatches(
-            train.ragged(), chosen.batch_size, chosen.train.seed, chosen.model.length + 1, crop="last", min_length=2
+            train.ragged(), chosen.batch_size, chosen.train.seed, chosen.model.length + 1, chosen.crop, min_length=2
         )
         if chosen.epochs:
             steps = max(FEWEST, round(chosen.epochs * len(batches)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core import methods as m
+from core.batches import Crop
 from core.errors import UserError
 from core.training import TrainConfig
 from recsys.encoders import ModelConfig
@@ -28,6 +29,8 @@ class Recipe:
         epochs: passes over the sequences, at least `FEWEST` steps, in the place of the schedule's minutes where the user gives no budget;
             0: those minutes.
         batch_size: sequences a step.
+        crop: of a sequence longer than the model reads, its last events or, each time anew, a window at a random place: then all of
+            long histories is learned from, not their ends alone.
         auxiliary: what the encoder learns beside `pretext`, by weights.
     """
 
@@ -39,6 +42,7 @@ class Recipe:
     )
     epochs: float = 0.0
     batch_size: int = 128
+    crop: Crop = "last"
     auxiliary: Auxiliary = field(default_factory=Auxiliary)
 
 
