@@ -80,8 +80,14 @@ SHAPES = {
     **dict.fromkeys(session_bench.CHOSEN, session_bench.SHAPE),
     # histories are long and items few: all items are scored, and windows at random places read what lies before the last 200 events
     "movielens_1m_sasrec": (
-        "model.length=200", "model.depth=2", "model.dim=64", "model.dropout=0.2", "model.negatives=0", "model.chunk=64",
-        "batch_size=32", "crop=random",
+        "model.length=200",
+        "model.depth=2",
+        "model.dim=64",
+        "model.dropout=0.2",
+        "model.negatives=0",
+        "model.chunk=64",
+        "batch_size=32",
+        "crop=random",
     ),
 }
 # tasks beside the next item, and how many times as long a step takes as without

@@ -134,6 +134,27 @@ def test_a_history_longer_than_the_model_reads_is_cut_to_its_latest(model):
     assert np.allclose(long, cut, atol=1e-6)
 
 
+def test_windows_at_random_places_teach_what_stands_before_the_latest_events():
+    """Histories start with a walk around a ring of ten items and end in noise as long as the model reads."""
+    random = np.random.default_rng(0)
+    rows = [
+        (user, item, place)
+        for user in range(64)
+        for place, item in enumerate([*((user + np.arange(8)) % 10), *random.integers(10, 20, 5)])
+    ]
+    log = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+
+    def told(crop: str) -> int:
+        changes = ("model.length=4", "train.lr=0.01", "batch_size=32", f"crop={crop}")
+        found = SessionRecommender(steps=60, changes=changes).fit(log)
+        asked = pd.concat([session(i, (i + 1) % 10, user=f"u{i}") for i in range(10)])
+        first = found.recommend(asked, k=1)
+        return sum(str((i + 2) % 10) == str(item) for i, item in enumerate(first["item"]))
+
+    assert told("random") >= 8
+    assert told("last") <= 4
+
+
 def test_training_never_sees_what_is_held_out():
     """Other last events must give the same weights: nothing of them reaches training."""
     sequences = from_frame(TABLE).sequences
