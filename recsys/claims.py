@@ -16,6 +16,7 @@ from core.statistics import paired as paired_metric
 from recsys.data import Loaded, from_frame, load, read_table
 from recsys.estimators import SessionRecommender
 from recsys.evaluation import gained
+from recsys.histories import whole
 from recsys.injection import inject, overlap, rare_items, shown
 from recsys.known import KNOWN
 from recsys.ranking import MAIN, rank_all
@@ -126,12 +127,11 @@ def who(model: SessionRecommender, loaded: Loaded, seed: int) -> list[Row]:
         key=lambda t: t["user_id"].astype(str)
     )
     about = users.set_index("key").loc[sequences.keys.astype(str)]
-    vectors = _vectors(model, sequences)
     inputs = {
         "bag of items": sequences.matrix(),
-        "state after the last item": vectors[:, : model.encoder_.dim],
-        "state, and mean of the items' vectors": vectors,
-        "the same, untrained": _vectors(model.untrained(), sequences),
+        "state after the last item": model.hidden(sequences),
+        "whole history": whole(model, sequences),
+        "whole history, untrained": whole(model.untrained(), sequences),
     }
     labels = {"gender": (about["gender"] == "F").to_numpy(int), "age of 35 or more": (about["age"] >= 35).to_numpy(int)}
     order = np.random.default_rng(seed).permutation(len(sequences))
@@ -140,26 +140,21 @@ def who(model: SessionRecommender, loaded: Loaded, seed: int) -> list[Row]:
     for name, label in labels.items():
         said = {what: _probe(x, label, teach, ask) for what, x in inputs.items()}
         for what, score in said.items():
-            role = "floor" if what in ("bag of items", "the same, untrained") else "ours"
+            role = "floor" if what in ("bag of items", "whole history, untrained") else "ours"
             auroc = bootstrap(roc_auc_score, label[ask], score, draws=300, seed=seed)
             rows.append(row(f"ml-1m, {name}", what, role, "auroc", auroc))
         gain = paired_metric(
             roc_auc_score,
             label[ask],
-            said["state, and mean of the items' vectors"],
+            said["whole history"],
             said["bag of items"],
             draws=300,
             seed=seed,
         )
-        rows.append(row(f"ml-1m, {name}", "vectors minus bag", "ours", "auroc difference", gain, goal=0.0))
+        rows.append(
+            row(f"ml-1m, {name}", "whole history minus bag of items", "ours", "auroc difference", gain, goal=0.0)
+        )
     return rows
-
-
-def _vectors(model: SessionRecommender, sequences: Sequences) -> NDArray[np.float32]:
-    """(N, 2 · dim): the state after the last item, and the mean of the items' vectors."""
-    counts = sequences.matrix()
-    mean = np.asarray(counts @ model.item_vectors()) / np.maximum(np.asarray(counts.sum(1)), 1)
-    return np.hstack([model.hidden(sequences), mean])
 
 
 def _probe(x: NDArray, label: NDArray, teach: NDArray, ask: NDArray) -> NDArray[np.float64]:

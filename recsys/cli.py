@@ -281,6 +281,7 @@ class Embed:
         run: run folder.
         data: csv, parquet or folder.
         out: file to write, .parquet or .csv.
+        of: next, the state from which the next item is guessed; or whole, of all that a history holds, for questions about its user.
         device: cpu, cuda, ….
         table: columns and limits.
     """
@@ -288,16 +289,20 @@ class Embed:
     run_folder: Annotated[Path, tyro.conf.arg(name="run")]
     data: str
     out: Path = Path("embeddings.parquet")
+    of: Literal["next", "whole"] = "next"
     device: str = "cpu"
     table: Annotated[Table, tyro.conf.arg(name="")] = field(default_factory=Table)
 
     def run(self) -> None:
         from core.tables import check_format, write_table
+        from recsys.estimators import vector_table
+        from recsys.histories import whole
 
         check_format(self.out)
         model = _run(self.run_folder, self.device)
         loaded = _load(self.data, self.table, model, keep_empty=True)
-        found = model.embed_sequences(loaded.sequences)
+        vectors = whole(model, loaded.sequences) if self.of == "whole" else model.hidden(loaded.sequences)
+        found = vector_table(loaded.sequences, vectors)
         write_table(found.reset_index(), self.out)
         lost = int(found["e0"].isna().sum())
         print(

@@ -369,10 +369,13 @@ class SessionRecommender(PretrainedEncoder):
 
     def embed_sequences(self, history: Sequences) -> pd.DataFrame:
         """As `transform`, for sequences."""
-        hidden = self.hidden(history)
-        return pd.DataFrame(
-            hidden, columns=[f"e{i}" for i in range(hidden.shape[1])], index=pd.Index(history.keys, name="user")
-        )
+        return vector_table(history, self.hidden(history))
+
+
+def vector_table(history: Sequences, vectors: NDArray[np.float32]) -> pd.DataFrame:
+    """Vectors (N, D) of sequences as a table: columns `e0 …`, the sequences' keys as the index `user`."""
+    names = [f"e{i}" for i in range(vectors.shape[1])]
+    return pd.DataFrame(vectors, columns=names, index=pd.Index(history.keys, name="user"))
 
 
 def popularity(sequences: Sequences) -> NDArray[np.int64]:

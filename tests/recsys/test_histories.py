@@ -1,0 +1,48 @@
+"""Vectors of whole histories: what they hang on, and what they do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys import SessionRecommender
+from recsys.data import from_frame
+from recsys.histories import whole
+from recsys.synthetic import World, generate
+
+TABLE = generate(World(users=120, intents=3, stages=4, items=3), 0)
+
+
+@pytest.fixture(scope="module")
+def model() -> SessionRecommender:
+    return SessionRecommender(steps=40, changes=("train.lr=0.01", "batch_size=32", "model.length=6")).fit(TABLE)
+
+
+def test_a_history_alone_gets_the_vector_that_it_gets_among_others(model):
+    everyone = from_frame(TABLE).sequences
+    together = whole(model, everyone, batch=7)
+    assert together.shape == (len(everyone), 3 * 128 + 1)
+    for row in (0, 5, len(everyone) - 1):
+        assert np.allclose(whole(model, everyone.select(np.array([row])))[0], together[row], atol=1e-4)
+
+
+def test_events_before_the_last_ones_that_the_model_reads_count(model):
+    items = TABLE["item_id"].unique()[:9]
+
+    def asked(*first: object) -> pd.DataFrame:
+        given = [*first, *items[-6:]]
+        return pd.DataFrame({"user_id": "x", "item_id": given, "timestamp": range(len(given))})
+
+    one, other = (model.sequences(asked(item)) for item in items[:2])
+    assert np.array_equal(model.hidden(one), model.hidden(other))
+    assert not np.allclose(whole(model, one), whole(model, other), atol=1e-3)
+
+
+def test_a_history_without_a_known_item_has_no_vector(model):
+    table = pd.DataFrame(
+        {"user_id": ["a", "b"], "item_id": ["never seen", TABLE["item_id"].iloc[0]], "timestamp": [1, 2]}
+    )
+    found = whole(model, model.sequences(table))
+    assert np.isnan(found[0]).all()
+    assert np.isfinite(found[1]).all()
