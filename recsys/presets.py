@@ -58,9 +58,9 @@ def sasrec() -> Recipe:
     linear probe, after 0.8 minutes (docs/methods.md).
     """
     base = Recipe()
-    model = replace(base.model, dim=128, dropout=0.4, temperature=0.07)
+    model = replace(base.model, dim=128, dropout=0.4, temperature=0.07, start="cooccurrence")
     train = replace(base.train, lr=3e-3, average=0.995)
-    return replace(base, model=model, train=train, epochs=12)
+    return replace(base, model=model, train=train, epochs=6)
 
 
 def bert4rec() -> Recipe:

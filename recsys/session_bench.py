@@ -24,9 +24,10 @@ from recsys.sessions import read_sessions
 from recsys.tuning import INF
 
 METRICS = ("recall@20", "mrr@20")
-# of the sequence model on sessions; plain products did better there than cosines (validation recall@20 .464 against .459, one seed each)
+# of the sequence model on sessions; plain products did better there than cosines (validation recall@20 .464 against .459, one seed each);
+# a start from co-occurrence was not tried
 SHAPE = (
-    "model.length=20", "model.dim=80", "model.dropout=0.2", "model.temperature=0", "batch_size=384", "train.lr=0.004",
+    "model.start=random", "model.length=20", "model.dim=80", "model.dropout=0.2", "model.temperature=0", "batch_size=384", "train.lr=0.004",
 )  # fmt: skip
 
 
