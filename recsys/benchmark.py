@@ -268,18 +268,17 @@ def _gain(data: str, method: str, told: Ranking, alone: Ranking, note: str = "")
 
 
 def with_neighbours(data: str, given: Budget, seed: int) -> list[Row]:
-    """The hybrid of the next-item model and tuned session kNN, its weight chosen on the validation items."""
+    """The hybrid of the next-item model and tuned neighbours: which of them, and its weight, are chosen on the validation items."""
     loaded = load(data)
     split = leave_one_out(loaded.sequences)
     model = given.fitted(data, loaded, "next", seed)
-    near = tuned_floors(split, only=("session_knn",))["session_knn"]
-    hybrid = chosen(model, near, split.validation.sample(4000, seed), repeats=split.repeats)
-    note = f"weight {hybrid.weight:g} of the model"
-    rankings = {
-        name: rank_all(one, split.test) for name, one in (("hybrid", hybrid), ("next", model), ("session_knn", near))
-    }
+    near = tuned_floors(split, only=("session_knn", "item_knn"))
+    best, hybrid = chosen(model, near, split.validation.sample(4000, seed), repeats=split.repeats)
+    note = f"weight {hybrid.weight:g} of the model, beside {best}"
+    scorers = {"hybrid": hybrid, "next": model, **near}
+    rankings = {name: rank_all(one, split.test) for name, one in scorers.items()}
     rows = [{**r, "note": note} for r in _rows(data, "hybrid", "ours", rankings["hybrid"], goals=GOALS[data])]
-    for other in ("next", "session_knn"):
+    for other in ("next", *near):
         gain = paired(rankings["hybrid"], rankings[other])
         rows.append(row(data, f"hybrid minus {other}", "ours", f"{MAIN} difference", gain, note=note))
     return rows

@@ -64,8 +64,8 @@ def _stan(
 CHOSEN = {
     "diginetica": Choice(_stan(2.0, 0.5, 5.0, 0.25, 2.0, 1.0), 4.0, 0.1, 2.0, 0.3),
     "tmall": Choice(_stan(10.0, 0.3, 10.0, 0.5, 3.0, 2.0), 16.0, 0.5, INF, None),
-    # the weight is diginetica's, not tried on this set
-    "retailrocket": Choice(_stan(1.5, 1.0, 5.0, 0.25, 1.5, 2.0), 16.0, 0.2, INF, 0.3),
+    # the weight of the hybrid is diginetica's, not tried on this set
+    "retailrocket": Choice(_stan(1.5, 1.0, 5.0, 0.25, 1.5, 2.0), 16.0, 0.6, 5.0, 0.3),
     "nowplaying": Choice(_stan(5.0, 0.3, 5.0, 0.25, 3.0, 0.5, neighbours=100), 0.5, 0.0, INF, None),
 }
 GOALS = {
