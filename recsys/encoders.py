@@ -22,6 +22,8 @@ from core.encoders.encoder import Trunk
 from core.errors import UserError
 from core.heads import GBCEHead, SampledHead, TiedHead
 
+LENGTH, DRAWN = 4.0, 0.1  # of item vectors that start from co-occurrence, see `start_items`
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -42,6 +44,8 @@ class ModelConfig:
         loss: how a guess is judged: softmax over the items that are scored, or generalised binary cross-entropy (see `GBCEHead`).
         temperature: above 0, vectors are compared by cosine ÷ temperature, so that popular items gain nothing by long vectors; 0: by
             plain products.
+        start: where the item table starts: drawn at random, or from what stands near each item in the training sequences
+            (`recsys.cooccurrence`), which gives rarely met items a place at once.
         calibration: t of gbce: 1 for unbiased probabilities, 0 for plain binary cross-entropy.
     """
 
@@ -59,6 +63,7 @@ class ModelConfig:
     trunk: Literal["transformer", "gru"] = "transformer"
     loss: Literal["softmax", "gbce"] = "softmax"
     temperature: float = 0.0
+    start: Literal["random", "cooccurrence"] = "random"
     calibration: float = 0.75
 
     def __post_init__(self) -> None:
@@ -78,6 +83,23 @@ def build_encoder(size: int, config: ModelConfig) -> TokenEncoder:
     return TokenEncoder(
         ItemStem(size, config.dim, config.item_dropout, norm=True), build_trunk(config), pool=config.pool
     )
+
+
+def start_items(
+    table: nn.Embedding, vectors: NDArray[np.float32], length: float = LENGTH, drawn: float = DRAWN
+) -> None:
+    """Let a freshly drawn item table start from given directions, in place; a row of zeros keeps what was drawn.
+
+    Args:
+        vectors: (items, dim), rows of length 1 or 0.
+        length: of the new rows, in those of the drawn ones.
+        drawn: share of what was drawn that stays beside, so that items which share all their neighbours differ.
+    """
+    with torch.no_grad():
+        rows = table.weight[FIRST:]  # a view
+        given = torch.from_numpy(vectors).to(rows)
+        made = length * (given * rows.norm(dim=1).mean() + drawn * rows)
+        rows.copy_(torch.where(given.any(1, keepdim=True), made, rows))
 
 
 def build_trunk(config: ModelConfig) -> Trunk:

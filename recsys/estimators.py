@@ -25,8 +25,9 @@ from core.tokens import Batch, to_device
 from core.training import History, resolve_device
 from recsys.attributes import Attributes, from_lists
 from recsys.cold import with_items
+from recsys.cooccurrence import vectors
 from recsys.data import Columns, Limits, check_catalogue, from_frame
-from recsys.encoders import build_encoder, build_heads
+from recsys.encoders import build_encoder, build_heads, start_items
 from recsys.methods import RANKING, build, pretext_of
 from recsys.presets import FEWEST, Recipe, recipe
 from recsys.scorer import ItemScorer
@@ -145,6 +146,10 @@ class SessionRecommender(PretrainedEncoder):
         heads = self._prepare(chosen, sequences.catalogue, popularity(train), self.hold_out, data)
         if start is not None:
             self._go_on_from(start)
+        elif chosen.model.start == "cooccurrence":
+            table = self.encoder_.stem.embedding
+            assert isinstance(table, nn.Embedding)
+            start_items(table, vectors(train, chosen.model.dim))
         known = self._known_attributes()
         if known is not None and known.ignored and note is not None:
             note(f"attributes of {known.ignored} item{'s' * (known.ignored != 1)} not in the data are left out")

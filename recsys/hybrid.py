@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,10 +118,17 @@ def trials(
     ]
 
 
-def chosen(model: Scorer, neighbours: Scorer, asked: Examples, repeats: bool = True, **grid: Sequence[float]) -> Hybrid:
-    """The best mixture on validation examples, see `best_of`."""
-    first = best_of(trials(model, neighbours, asked, repeats=repeats, **grid))  # type: ignore[arg-type]
-    return Hybrid(model, neighbours, first.weight, first.sharpness)
+def chosen(
+    model: Scorer, neighbours: Mapping[str, Scorer], asked: Examples, repeats: bool = True, **grid: Sequence[float]
+) -> tuple[str, Hybrid]:
+    """The best mixture on validation examples with one of several neighbours, see `best_of`, and that one's name."""
+    found = {
+        trial: name
+        for name, near in neighbours.items()
+        for trial in trials(model, near, asked, repeats=repeats, **grid)  # type: ignore[arg-type]
+    }
+    first = best_of(list(found))
+    return found[first], Hybrid(model, neighbours[found[first]], first.weight, first.sharpness)
 
 
 def best_of(found: Sequence[Trial]) -> Trial:

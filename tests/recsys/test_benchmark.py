@@ -87,12 +87,17 @@ def test_a_task_beside_the_next_item_is_measured_at_equal_cost(small, tmp_path):
     [gain] = [row for row in rows if row["goal"] == 0.02]
     assert gain["low"] <= gain["value"] <= gain["high"] and gain["note"].split(",")[0] in benchmark.DEARER
     rows = benchmark.with_attributes("beauty", benchmark.Budget(1.0, "cpu", tmp_path), 0)
-    assert [row["goal"] for row in rows if row["goal"]] == [0.0531, 0.02] and len(small) == 1 + len(benchmark.DEARER)
+    assert [row["goal"] for row in rows if row["goal"]] == [0.0531, 0.0921, 0.02] and len(small) == 1 + len(
+        benchmark.DEARER
+    )
 
 
 def test_the_hybrid_stands_beside_its_parts(small, tmp_path):
     rows = benchmark.with_neighbours("beauty", benchmark.Budget(1.0, "cpu", tmp_path), 0)
-    assert {row["method"] for row in rows} == {"hybrid", "hybrid minus next", "hybrid minus session_knn"}
+    assert {row["method"] for row in rows} == {
+        "hybrid",
+        *(f"hybrid minus {part}" for part in ("next", "session_knn", "item_knn")),
+    }
     assert [row["goal"] for row in rows if row["metric"] == "ndcg@10"] == [0.0531]
 
 

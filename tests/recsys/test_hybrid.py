@@ -94,9 +94,12 @@ def test_the_part_that_knows_gets_the_weight():
     noise = generator.dirichlet(np.ones(items), (2, count))
     logs = np.log(np.where(even[:, None], 0.9 * sure + 0.1 / items, noise[0]) + 1e-9)
     votes = np.where(even[:, None], noise[1], 0.9 * sure + 0.1 / items)
-    found = chosen(Fixed(logs), Fixed(votes), Examples.of(histories(count, items), target + FIRST))
-    assert 0 < found.weight < 1
-    alone = chosen(Fixed(np.log(sure + 1e-9)), Fixed(noise[1]), Examples.of(histories(count, items), target + FIRST))
+    near = {"useless": Fixed(noise[0]), "sure": Fixed(votes)}
+    name, found = chosen(Fixed(logs), near, Examples.of(histories(count, items), target + FIRST))
+    assert name == "sure" and 0 < found.weight < 1
+    _, alone = chosen(
+        Fixed(np.log(sure + 1e-9)), {"noise": Fixed(noise[1])}, Examples.of(histories(count, items), target + FIRST)
+    )
     assert alone.weight > 0
 
 
