@@ -173,7 +173,7 @@ def tests_of(given: Budget) -> dict[str, Callable[[int], list[Row]]]:
     return {
         **{data: partial(quality, data, "next", given) for data in PUBLISHED},
         **{f"{data}-attributes": partial(with_attributes, data, given) for data in AMAZON},
-        **{f"{data}-hybrid": partial(with_neighbours, data, given) for data in AMAZON},
+        **{f"{data}-hybrid": partial(with_neighbours, data, given) for data in GOALS},
         "bert4rec": partial(quality, "beauty", "bert4rec", given, floors=False),
         "users": partial(fewer_users, "beauty", given),
         **{data: partial(sessions, data, given) for data in session_bench.CHOSEN},
@@ -272,7 +272,7 @@ def with_neighbours(data: str, given: Budget, seed: int) -> list[Row]:
     loaded = load(data)
     split = leave_one_out(loaded.sequences)
     model = given.fitted(data, loaded, "next", seed)
-    near = tuned_floors(split, only=("session_knn", "item_knn"))
+    near = tuned_floors(split, only=("session_knn", "item_knn", "markov"))
     best, hybrid = chosen(model, near, split.validation.sample(4000, seed), repeats=split.repeats)
     note = f"weight {hybrid.weight:g} of the model, beside {best}"
     scorers = {"hybrid": hybrid, "next": model, **near}

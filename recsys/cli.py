@@ -316,7 +316,7 @@ class Bench:
     """The benchmark on public data; resumable, writes results.json. `--only smoke` is a short check with exit code 1 on failure.
 
     Attributes:
-        only: one test: beauty, sports, toys (each also with -attributes, -hybrid), movielens_1m_sasrec, diginetica, tmall, retailrocket, nowplaying, bert4rec, users,
+        only: one test: beauty, sports, toys (each also with -attributes, -hybrid), movielens_1m_sasrec (and -hybrid), diginetica, tmall, retailrocket, nowplaying, bert4rec, users,
             ssl-gain-beauty (-sports, -toys), few-sessions, few-sessions-generated, attributes, injected, prepare, latency,
             catalogue, training (how fast), methods (does each method learn? one of them: methods-NAME) or smoke; empty runs all but
             the smoke.

@@ -58,7 +58,9 @@ def test_recommend_and_embed_write_tables_that_join_to_the_data(made, tmp_path):
     assert vectors.loc["b"].notna().all()
     of = ("--of", "whole", "--out", tmp_path / "w.parquet")
     assert call("embed", "--run", made / "run", "--data", tmp_path / "new.csv", *of) == 0
-    assert pd.read_parquet(tmp_path / "w.parquet").shape[1] == 3 * (vectors.shape[1]) + 2  # and the length, and the user
+    assert (
+        pd.read_parquet(tmp_path / "w.parquet").shape[1] == 3 * (vectors.shape[1]) + 2
+    )  # and the length, and the user
 
 
 def test_similar_and_filters_read_lists_of_items(made, tmp_path, capsys):
