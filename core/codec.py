@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 MISSING, UNKNOWN, MASKED, FIRST = 0, 1, 2, 3
+FEW = 64  # values that are looked up one by one: a table of them takes longer to make
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Categories:
 
     def encode(self, column: ArrayLike) -> NDArray[np.int64]:
         """Ids (N,): unknown and missing stay different."""
+        values = np.asarray(column)
+        if len(values) <= FEW and values.dtype == object:
+            return np.array([self.id(value) for value in values], dtype=np.int64)
         text = _text(column)
         ids = self._index.get_indexer(pd.Index(text, dtype=object)).astype(np.int64)
         return np.where(text.isna(), MISSING, np.where(ids < 0, UNKNOWN, ids + FIRST))

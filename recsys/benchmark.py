@@ -27,6 +27,7 @@ from recsys.data import Loaded, load
 from recsys.estimators import SessionRecommender
 from recsys.evaluation import from_scratch, gained, over_draws, paired, sparser, tuned_floors
 from recsys.hybrid import chosen
+from recsys.pace import pace
 from recsys.prepare_speed import prepare_speed
 from recsys.presets import PRESETS, recipe
 from recsys.protocol import training_file
@@ -73,7 +74,7 @@ PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
     },
 }
 FRACTIONS = (0.1, 0.3)
-ONCE = ("prepare", "latency", "catalogue", "training")  # speed, the same for every seed
+ONCE = ("prepare", "latency", "catalogue", "training", "pace")  # speed, the same for every seed
 # steps of training, by data and method
 STEPS = {
     ("beauty", "next"): 1050, ("sports", "next"): 1670, ("toys", "next"): 910, ("movielens_1m_sasrec", "next"): 5600,
@@ -190,6 +191,7 @@ def tests_of(given: Budget) -> dict[str, Callable[[int], list[Row]]]:
         "latency": lambda seed: speed.latency(),
         "catalogue": lambda seed: speed.catalogue(given.out),
         "training": lambda seed: speed.training(given.out),
+        "pace": lambda seed: pace(given.out),
     }
 
 

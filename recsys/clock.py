@@ -22,6 +22,8 @@ def clean_times(column: pd.Series) -> tuple[NDArray[np.float64], NDArray]:
     missing = column.isna().to_numpy()
     if pd.api.types.is_datetime64_any_dtype(column):
         values = _epoch(column)
+    elif isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf":
+        values = column.to_numpy(dtype=np.float64, copy=True)
     else:
         values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
         text = np.isnan(values) & ~missing
@@ -40,7 +42,8 @@ def clean_times(column: pd.Series) -> tuple[NDArray[np.float64], NDArray]:
     fault[fine & (unit != usual)] = "time in another unit"
     fine &= unit == usual
     values = values / UNITS[usual][1]
-    if np.median(values[fine]) >= CLOCK:
+    early = values[fine] < CLOCK
+    if not early.any() or (not early.all() and np.median(values[fine]) >= CLOCK):
         fault[fine & ((values < EARLIEST) | (values > LATEST))] = "absurd time"
     return values, fault
 

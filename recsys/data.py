@@ -196,10 +196,10 @@ def named(columns: Sequence[str], name: str, usual: tuple[str, ...], flag: str, 
     raise UserError(f"no {flag} column ({looked}) among: {have}", where=where, mend=f"name it with --{flag}")
 
 
-def text_ids(column: pd.Series) -> pd.Series:
-    """Ids as text, None where missing or infinite; 3 and 3.0 read the same."""
+def text_ids(column: pd.Series) -> NDArray:
+    """Ids as text (N,), None where missing or infinite; 3 and 3.0 read the same."""
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu":
-        return pd.Series([str(value) for value in column.tolist()], index=column.index, dtype=object)
+        return np.array([str(value) for value in column.tolist()], dtype=object)
     if pd.api.types.is_numeric_dtype(column):
         numbers = column.astype("Float64") if column.dtype != bool else column
         whole = pd.api.types.is_integer_dtype(column) or (numbers.dropna() % 1 == 0).all()
@@ -207,13 +207,13 @@ def text_ids(column: pd.Series) -> pd.Series:
         column = column.where(finite)
         if whole and finite.any() and not pd.api.types.is_unsigned_integer_dtype(column):  # these may not fit
             column = column.astype("Int64")
-        return column.astype(object).map(str).where(finite, None)
-    missing, values = column.isna().to_numpy(), column.to_numpy(dtype=object)
-    text = [None if lost else str(value) for value, lost in zip(values, missing, strict=True)]
+        return column.astype(object).map(str).where(finite, None).to_numpy(dtype=object)
+    values = column.to_numpy(dtype=object)
+    text = [None if lost else str(value) for value, lost in zip(values, pd.isna(values), strict=True)]
     text = [None if one is None or one.strip().lower() in _NOT_AN_ID else one for one in text]
     if all(_WHOLE.fullmatch(one) for one in text if one is not None):  # which a table with gaps wrote as 3.0
         text = [None if one is None else one.partition(".")[0] for one in text]
-    return pd.Series(text, index=column.index, dtype=object)
+    return np.array(text, dtype=object)
 
 
 @dataclass(frozen=True)
@@ -243,12 +243,7 @@ def _events(frame: pd.DataFrame, columns: Columns, where: str) -> _Events:
     time = None if columns.time == "row" else named(list(frame.columns), columns.time, TIMES, "time", where)
     rows = np.arange(1, len(frame) + 1)
     times = pd.Series(rows.astype(float)) if time is None else frame[time]
-    return _Events(_objects(frame[user]), _objects(frame[item]), times, rows)
-
-
-def _objects(column: pd.Series) -> NDArray:
-    """Ids as text, (N,)."""
-    return text_ids(column).to_numpy(dtype=object)
+    return _Events(text_ids(frame[user]), text_ids(frame[item]), times, rows)
 
 
 def _exploded(frame: pd.DataFrame, columns: Columns, where: str) -> _Events:
@@ -265,8 +260,8 @@ def _exploded(frame: pd.DataFrame, columns: Columns, where: str) -> _Events:
     starts = np.concatenate([[0], np.cumsum(repeats)[:-1]])
     place = np.arange(repeats.sum()) - np.repeat(starts, repeats)
     return _Events(
-        np.repeat(_objects(frame[user]), repeats),
-        _objects(filled.infer_objects()),
+        np.repeat(text_ids(frame[user]), repeats),
+        text_ids(filled.infer_objects()),
         pd.Series(place.astype(float)),
         np.repeat(np.arange(1, len(frame) + 1), repeats),
     )
@@ -279,13 +274,18 @@ def _valid(events: _Events, quarantine: Quarantine) -> tuple[_Events, NDArray[np
     faults[pd.isna(events.key)] = "missing user"
     fine = np.flatnonzero(pd.isna(faults))
     user, item = pd.factorize(events.key[fine])[0], pd.factorize(events.item[fine])[0]
-    repeat = pd.DataFrame({"user": user, "item": item, "time": seconds[fine]}).duplicated().to_numpy()
+    repeat = pd.Index(_paired(_paired(user, item), pd.factorize(seconds[fine])[0])).duplicated()
     faults[fine[repeat]] = "duplicate row"
     for place in np.flatnonzero(~pd.isna(faults)):
         quarantine.add(f"row {events.row[place]}", faults[place])
     kept, user = fine[~repeat], user[~repeat]  # a user's first event is no repeat: the numbers have no gap
     order = np.lexsort((seconds[kept], user))
     return events.at(kept[order]), user[order]
+
+
+def _paired(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers below N of N pairs of numbers below N, the same of equal pairs: their product fits 64 bits, as that of three would not."""
+    return pd.factorize(left * (right.max(initial=0) + 1) + right)[0]
 
 
 def _capped(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from core.errors import UserError
 from recsys.data import ITEMS as USUAL
 from recsys.data import find, named, read_table, text_ids
@@ -18,7 +20,8 @@ def described(attributes: Path, column: str, folder: Path) -> dict[str, int]:
         raise UserError(
             "there is no attribute beside the item", where=attributes.name, mend="give at least one more column"
         )
-    frame = frame.assign(**{own: text_ids(frame[own])}).rename(columns={own: "item_id"})
+    frame[own] = pd.Series(text_ids(frame[own]), frame.index, dtype=object)
+    frame = frame.rename(columns={own: "item_id"})
     usable = frame[frame["item_id"].notna()].drop_duplicates("item_id")
     catalogue = read_prepared(folder).catalogue.values
     chosen = usable[usable["item_id"].isin(catalogue)]

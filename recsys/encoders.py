@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from core.chunked import ChunkedHead
 from core.codec import FIRST
@@ -21,6 +21,7 @@ from core.encoders import GRU, GRUConfig, ItemStem, TokenEncoder, Transformer, T
 from core.encoders.encoder import Trunk
 from core.errors import UserError
 from core.heads import GBCEHead, SampledHead, TiedHead
+from core.tokens import Batch
 
 LENGTH, DRAWN = 4.0, 0.1  # of item vectors that start from co-occurrence, see `start_items`
 
@@ -115,6 +116,15 @@ def build_trunk(config: ModelConfig) -> Trunk:
         causal=config.causal, max_length=config.length + 1,
     )  # fmt: skip
     return Transformer(trunk)
+
+
+def read(encoder: TokenEncoder, batch: Batch, even: bool) -> Tensor:
+    """What `encoder.embed(batch)` gives, (B, dim); of `even` sequences, that is without padding, in less time where the state at the last
+    item is asked for: the trunk's last block then works for that item alone."""
+    if encoder.pool != "last" or not even:
+        return encoder.embed(batch)
+    tokens = encoder.stem(batch)
+    return encoder.trunk.tail(tokens, tokens.x.shape[1] - 1)[:, -1]
 
 
 def build_heads(encoder: TokenEncoder, config: ModelConfig, counts: NDArray[np.int64]) -> nn.ModuleDict:

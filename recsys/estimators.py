@@ -27,7 +27,7 @@ from recsys.attributes import Attributes, from_lists
 from recsys.cold import with_items
 from recsys.cooccurrence import vectors
 from recsys.data import Columns, Limits, check_catalogue, from_frame
-from recsys.encoders import build_encoder, build_heads, start_items
+from recsys.encoders import build_encoder, build_heads, read, start_items
 from recsys.methods import RANKING, build, pretext_of
 from recsys.presets import FEWEST, Recipe, recipe
 from recsys.scorer import ItemScorer
@@ -254,11 +254,12 @@ class SessionRecommender(PretrainedEncoder):
         order = np.argsort(known.lengths, kind="stable")
         order = order[known.lengths[order] > 0]
         ragged = (_with_mask(known) if masked else known).ragged()
-        with torch.no_grad():
+        with torch.inference_mode():
             for start in range(0, len(order), batch):
                 rows = order[start : start + batch]
                 given = to_device(ragged.padded(rows, length + 1), device)
-                result[rows] = self.encoder_.embed(given).float().cpu().numpy()
+                even = known.lengths[rows[0]] == known.lengths[rows[-1]]
+                result[rows] = read(self.encoder_, given, even).float().cpu().numpy()
         return result
 
     def item_vectors(self) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from recsys.sequences import Sequences
 if TYPE_CHECKING:
     from recsys.estimators import SessionRecommender
 
+TEXT = pd.StringDtype(na_value=np.nan)  # what pandas makes of text
 SEEN, DROPPED, EMPTY, SHORT = "", "unseen items dropped", "no known item: popularity", "nothing more to offer"
 
 
@@ -49,7 +50,13 @@ def offers(
         parts.append((part.keys[user], place + 1, item, scores[user, item], note[user]))
     users, ranks, items, values, notes = (np.concatenate(column) for column in zip(*parts, strict=True))
     names = model.catalogue_.decode(items + FIRST)
-    return pd.DataFrame({"user": users, "rank": ranks, "item": names, "score": values, "note": notes})
+    columns = {"user": _words(users), "rank": ranks, "item": _words(names), "score": values, "note": _words(notes)}
+    return pd.DataFrame(columns, pd.RangeIndex(len(items)), copy=False)
+
+
+def _words(values: NDArray) -> Any:
+    """A column of text. That it is text need not be found out: of one session's answer, that takes longer than its search."""
+    return pd.array(values.astype(object, copy=False), dtype=TEXT, copy=False)
 
 
 def neighbours(model: SessionRecommender, items: Sequence[object], k: int) -> pd.DataFrame:

@@ -12,7 +12,8 @@ class ItemScorer:
     """The log-probabilities of a head tied to an item table, for reading alone.
 
     It keeps the table's columns one after the other, a copy that takes as much memory again: of one session, a product with rows of
-    64 numbers each takes two to three times as long. The copy is made anew where the table was changed, but for a step of a fused
+    64 numbers each takes two to three times as long. Half of the numbers' bits would be read in less time, but not in so much less: see
+    docs/performance.md. The copy is made anew where the table was changed, but for a step of a fused
     optimizer, which leaves no trace that torch keeps: after training, make a new scorer.
 
     Args:
@@ -28,7 +29,10 @@ class ItemScorer:
         """States (N, D) -> (N, items) log-probabilities, fp32, without the reserved ids."""
         with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
             asked, table = self.head.asking(hidden.float()), self._table()
-            logits = torch.mv(table.T, asked[0])[None] if len(asked) == 1 else asked @ table
+            if len(asked) == 1 and table.device.type == "cpu":  # numpy's product with a vector is the faster one
+                logits = torch.from_numpy(asked[0].numpy() @ table.numpy())[None]
+            else:
+                logits = asked @ table
             if self.head.bias is not None:
                 logits += self.head.bias[self.head.first :]
             return logits.log_softmax(-1)

@@ -31,9 +31,10 @@ class Rounds:
         self.wall, self.cpu = time.perf_counter(), processor_seconds()
         return True
 
-    def done(self, count: int) -> None:
-        """End the round, in which `count` things were done."""
-        say(count=count, wall=time.perf_counter() - self.wall, cpu=processor_seconds() - self.cpu)
+    def done(self, count: int, more: Callable[[], dict[str, float]] = dict) -> None:
+        """End the round, in which `count` things were done; `more` is asked when the time is taken, and told beside."""
+        wall, cpu = time.perf_counter() - self.wall, processor_seconds() - self.cpu
+        say(count=count, wall=wall, cpu=cpu, **more())
 
     def repeat(self, work: Callable[[], int]) -> None:
         """Rounds of `work`, which returns how many things it did, until there are no more; then finish."""

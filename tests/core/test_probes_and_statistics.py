@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from core.attentive import AttentiveConfig, FrozenTokens, attentive, embed_tokens
-from core.codec import Categories, Scale, from_json
+from core.codec import FEW, Categories, Scale, from_json
 from core.encoders import ItemStem, TokenEncoder, Transformer, TransformerConfig
 from core.errors import UserError
 from core.evaluation import EQUAL, HELPS, HURTS, labels_saved, verdict
@@ -278,6 +278,15 @@ def test_categories_keep_missing_and_unknown_apart(values: list) -> None:
     assert (ids == 0).tolist() == column.isna().tolist() and not (ids == 1).any() and not (ids == 2).any()
     assert [str(v) for v in column[column.notna()]] == list(codec.decode(ids[ids >= 3]))
     assert codec.encode(["never seen before"])[0] == 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(texts)
+def test_a_few_values_get_the_ids_that_many_get(values: list) -> None:
+    column = np.array([*values, "never seen before"], dtype=object)
+    codec = Categories.fit(pd.Series(values[::2], dtype=object))
+    many = np.tile(column, 1 + FEW // len(column))
+    assert codec.encode(many)[: len(column)].tolist() == codec.encode(column).tolist()
 
 
 def test_a_gap_in_a_column_of_numbers_changes_no_category() -> None:

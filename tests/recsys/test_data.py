@@ -80,6 +80,13 @@ def test_exact_repeats_are_set_aside_but_for_the_first():
     assert items_of(loaded, "a") == ["x", "y"]
 
 
+def test_repeats_are_those_of_the_whole_row():
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"user_id": random.choice(list("abc"), 400), "item_id": random.choice(list("xyz"), 400), "timestamp": random.integers(0, 40, 400)})  # fmt: skip
+    aside = [row for row, _, _ in from_frame(table, limits=Limits(bad=0.9)).quarantine.records]
+    assert aside == [f"row {row + 1}" for row in np.flatnonzero(table.duplicated())] and len(aside) > 40
+
+
 def test_an_item_seen_twice_at_different_times_is_no_duplicate():
     assert items_of(from_frame(log(item_id=list("xxyy"))), "a") == ["x", "x"]
 

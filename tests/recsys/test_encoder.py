@@ -15,7 +15,7 @@ from core.encoders import GRU
 from core.errors import UserError
 from core.heads import GBCEHead, SampledHead, TiedHead
 from core.methods import Autoregressive
-from recsys.encoders import ModelConfig, build_encoder, build_heads
+from recsys.encoders import ModelConfig, build_encoder, build_heads, read
 from recsys.pretext import MaskedItems, NextItem
 from recsys.synthetic import World, generate
 
@@ -31,6 +31,20 @@ def items(*rows: list[int]) -> dict[str, torch.Tensor]:
 def encoder(causal: bool = True):
     torch.manual_seed(0)
     return build_encoder(20, replace(SMALL, causal=causal)).eval()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"depth": 2}, {"causal": False}, {"pool": "mean"}, {"trunk": "gru"}],
+    ids=lambda changes: str(changes),
+)
+def test_even_sequences_are_read_in_less_work_to_the_same_vector(changes: dict):
+    torch.manual_seed(0)
+    net = build_encoder(20, replace(SMALL, **changes)).eval()
+    batch = items([3, 4, 5, 6], [7, 3, 9, 12])
+    torch.testing.assert_close(read(net, batch, even=True), net.embed(batch))
+    ragged = items([3, 4, 5, 6], [7, 3])
+    torch.testing.assert_close(read(net, ragged, even=False), net.embed(ragged))
 
 
 def test_a_later_item_changes_no_earlier_state():

@@ -82,6 +82,13 @@ def test_recommendations_are_ranked_new_and_k(model):
     assert model.recommend(TABLE.head(20), k=2, repeat=True)["note"].eq("").all()
 
 
+def test_an_answer_is_typed_as_pandas_types_it(model):
+    found = model.recommend(TABLE.head(20), k=2)
+    pd.testing.assert_frame_equal(
+        found, pd.DataFrame({name: found[name].tolist() for name in found}).astype({"score": "float32"})
+    )
+
+
 def test_the_batch_a_session_stands_in_does_not_matter(model):
     together = model.recommend(TABLE, k=3)
     user = TABLE["user_id"].iloc[0]
