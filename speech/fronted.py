@@ -29,10 +29,16 @@ class Fronted(Encoder):
         return self.inner(self.prepare(batch))
 
     def embed(self, batch: Batch) -> Tensor:
-        return self.inner.embed(self.prepare(batch))
+        """(B, dim), the mean over the recipe's vocal tracts."""
+        heard = [self.inner.embed(read_as_it_is(self.settings, batch, tract)) for tract in self.settings.tracts]
+        return sum(heard[1:], heard[0]) / len(heard)
 
     def layers(self, batch: Batch) -> list[Tensor]:
         return self.inner.layers(self.prepare(batch))
 
     def layer_features(self, batch: Batch) -> list[Tensor]:
-        return self.inner.layer_features(self.prepare(batch))
+        """Of each layer (B, D), the last as `embed` gives it: means over the recipe's vocal tracts."""
+        heard = [
+            self.inner.layer_features(read_as_it_is(self.settings, batch, tract)) for tract in self.settings.tracts
+        ]
+        return [sum(layer[1:], layer[0]) / len(layer) for layer in zip(*heard, strict=True)]
