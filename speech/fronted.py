@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from core.encoders import Encoder
@@ -28,17 +29,19 @@ class Fronted(Encoder):
     def forward(self, batch: Batch) -> Tokens:
         return self.inner(self.prepare(batch))
 
+    def _heard(self, batch: Batch) -> list[Batch]:
+        """What the encoder reads of the batch, once for each of the recipe's vocal tracts."""
+        tracts = self.settings.tracts if self.settings.stretched else (0.0,)
+        return [read_as_it_is(self.settings, batch, tract) for tract in tracts]
+
     def embed(self, batch: Batch) -> Tensor:
         """(B, dim), the mean over the recipe's vocal tracts."""
-        heard = [self.inner.embed(read_as_it_is(self.settings, batch, tract)) for tract in self.settings.tracts]
-        return sum(heard[1:], heard[0]) / len(heard)
+        return torch.stack([self.inner.embed(one) for one in self._heard(batch)]).mean(0)
 
     def layers(self, batch: Batch) -> list[Tensor]:
         return self.inner.layers(self.prepare(batch))
 
     def layer_features(self, batch: Batch) -> list[Tensor]:
         """Of each layer (B, D), the last as `embed` gives it: means over the recipe's vocal tracts."""
-        heard = [
-            self.inner.layer_features(read_as_it_is(self.settings, batch, tract)) for tract in self.settings.tracts
-        ]
-        return [sum(layer[1:], layer[0]) / len(layer) for layer in zip(*heard, strict=True)]
+        heard = [self.inner.layer_features(one) for one in self._heard(batch)]
+        return [torch.stack(layer).mean(0) for layer in zip(*heard, strict=True)]

@@ -27,7 +27,7 @@ class Recipe:
         pretext: what it learns from. Convolutional nets read every recording stretched to `views.frames`, Transformers keep its length.
         norm: of the log-mel that the encoder reads.
         tracts: logs of factors on frequencies at which a convolutional net hears each recording: the embedding is the mean over these
-            voices (vocal tract length, Jaitly & Hinton 2013, when asked and not only in training).
+            voices (vocal tract length, Jaitly & Hinton 2013, when asked and not only in training). Other encoders hear it as it is.
         max_frames: longer recordings are cut (at random in training, to the last frames in embedding).
         max_seconds: most sound of a batch, padding included: short recordings then come in larger batches than long ones, `batch_size` of
             them at most. In training a window is a third of it at most, so that every batch holds two or more. None: `batch_size` alone
@@ -77,11 +77,12 @@ class Recipe:
                 "more segments than the net has places in time", where="views.frames", mend="raise it or lower segments"
             )
 
-        if not self.tracts or max(map(abs, self.tracts)) > 0.7 or (self.tracts != (0.0,) and not self.stretched):
+        if not self.tracts or max(map(abs, self.tracts)) > 0.7:
             raise UserError(
-                f"recordings heard at the vocal tracts {self.tracts}", where="tracts",
-                mend="give logs of factors from -0.7 to 0.7, with a convolutional net; others hear a recording as it is: 0",
-            )  # fmt: skip
+                f"recordings heard in the vocal tracts {self.tracts}",
+                where="tracts",
+                mend="give logs of factors from -0.7 to 0.7; 0.0 hears them as they are",
+            )
 
     @property
     def stretched(self) -> bool:
