@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from core.encoders import Encoder
@@ -29,19 +28,11 @@ class Fronted(Encoder):
     def forward(self, batch: Batch) -> Tokens:
         return self.inner(self.prepare(batch))
 
-    def _heard(self, batch: Batch) -> list[Batch]:
-        """What the encoder reads of the batch, once for each of the recipe's vocal tracts."""
-        tracts = self.settings.tracts if self.settings.stretched else (0.0,)
-        return [read_as_it_is(self.settings, batch, tract) for tract in tracts]
-
     def embed(self, batch: Batch) -> Tensor:
-        """(B, dim), the mean over the recipe's vocal tracts."""
-        return torch.stack([self.inner.embed(one) for one in self._heard(batch)]).mean(0)
+        return self.inner.embed(self.prepare(batch))
 
     def layers(self, batch: Batch) -> list[Tensor]:
         return self.inner.layers(self.prepare(batch))
 
     def layer_features(self, batch: Batch) -> list[Tensor]:
-        """Of each layer (B, D), the last as `embed` gives it: means over the recipe's vocal tracts."""
-        heard = [self.inner.layer_features(one) for one in self._heard(batch)]
-        return [torch.stack(layer).mean(0) for layer in zip(*heard, strict=True)]
+        return self.inner.layer_features(self.prepare(batch))

@@ -26,8 +26,6 @@ class Recipe:
         objective: the method's own settings.
         pretext: what it learns from. Convolutional nets read every recording stretched to `views.frames`, Transformers keep its length.
         norm: of the log-mel that the encoder reads.
-        tracts: logs of factors on frequencies at which a convolutional net hears each recording: the embedding is the mean over these
-            voices (vocal tract length, Jaitly & Hinton 2013, when asked and not only in training). Other encoders hear it as it is.
         max_frames: longer recordings are cut (at random in training, to the last frames in embedding).
         max_seconds: most sound of a batch, padding included: short recordings then come in larger batches than long ones, `batch_size` of
             them at most. In training a window is a third of it at most, so that every batch holds two or more. None: `batch_size` alone
@@ -40,7 +38,6 @@ class Recipe:
     read: ReadConfig = field(default_factory=ReadConfig)
     mel: MelConfig = field(default_factory=MelConfig)
     norm: Norm = "utterance"
-    tracts: tuple[float, ...] = (0.0,)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     views: ViewConfig = field(default_factory=ViewConfig)
     quantiser: QuantiserConfig = field(default_factory=QuantiserConfig)
@@ -77,20 +74,10 @@ class Recipe:
                 "more segments than the net has places in time", where="views.frames", mend="raise it or lower segments"
             )
 
-        if not self.tracts or max(map(abs, self.tracts)) > 0.7:
-            raise UserError(
-                f"recordings heard in the vocal tracts {self.tracts}",
-                where="tracts",
-                mend="give logs of factors from -0.7 to 0.7; 0.0 hears them as they are",
-            )
-
     @property
     def stretched(self) -> bool:
         """Whether every recording is stretched to `views.frames`."""
         return self.encoder.kind not in ("transformer", "wave")
-
-
-VOICES = (-0.2, -0.1, 0.0, 0.1, 0.2)  # a word is the same in all of them
 
 
 def simclr() -> Recipe:
@@ -102,7 +89,7 @@ def simclr() -> Recipe:
     Expected of simclr's features, of untrained ones in brackets: fsdd accuracy .779 (.618) by kNN, .777 (.646) by a
     linear probe, after 2.8 minutes (docs/methods.md).
     """
-    return Recipe(tracts=VOICES)
+    return Recipe()
 
 
 def simclr_strong() -> Recipe:
@@ -113,7 +100,7 @@ def simclr_strong() -> Recipe:
     steps, 94 s of one core, seed 0) it heard .82 of them, `simclr` .80 in 51 s.
     Expected of simclr-strong's features, of untrained ones in brackets: not yet measured (docs/methods.md).
     """
-    usual = simclr()
+    usual = Recipe()
     views = replace(usual.views, mix=0.5, noise=0.8, hide_time=0.15, hide_bands=0.15)
     return replace(usual, views=views, batch_size=256, train=replace(usual.train, steps=400))
 
@@ -138,7 +125,7 @@ def bestrq() -> Recipe:
 
 def _views(method: str, objective: Any, local: int = 0) -> Recipe:
     """A recipe on `simclr`'s views and net."""
-    return Recipe(method, objective, ViewPair(local=local), tracts=VOICES)
+    return Recipe(method, objective, ViewPair(local=local))
 
 
 def _tokens(method: str, objective: Any, pretext: Any, lr: float = 1e-3, causal: bool = False) -> Recipe:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -25,18 +24,13 @@ if TYPE_CHECKING:
     from speech.presets import Recipe
 
 
-def read_as_it_is(settings: Recipe, batch: Batch, tract: float = 0.0) -> Batch:
-    """What the recipe's encoder reads: samples as they are; raw log-mel stretched to the views' frames for convolutional nets, else of its own length.
-
-    Args:
-        tract: log of a factor on the frequencies of log-mel that is stretched.
-    """
+def read_as_it_is(settings: Recipe, batch: Batch) -> Batch:
+    """What the recipe's encoder reads: samples as they are; raw log-mel stretched to the views' frames for convolutional nets, else of its own length."""
     if settings.encoder.kind == "wave":  # its stem normalises by itself
         return {key: batch[key] for key in ("wave", "pad") if key in batch}
     mel, pad = batch["mel"], batch.get("pad")
     if settings.stretched:
-        hertz = (settings.mel.low, settings.mel.rate / 2)
-        fitted = augment.fit_frames(mel, pad, settings.views.whole, hertz, math.exp(tract))
+        fitted = augment.fit_frames(mel, pad, settings.views.whole, (settings.mel.low, settings.mel.rate / 2))
         return {"mel": normalise(fitted, None, settings.norm)}
     return {"mel": normalise(mel, pad, settings.norm)} | ({} if pad is None else {"pad": pad})
 

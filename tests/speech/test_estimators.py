@@ -80,21 +80,6 @@ def test_padding_changes_no_embedding(recordings, small, bestrq):
             assert torch.allclose(fronted.embed(batch), fronted.embed(longer), atol=1e-4)
 
 
-def test_an_embedding_is_the_mean_over_the_voices_in_which_a_recording_is_heard(fitted, recordings):
-    """Each voice apart, in a recipe of its own, and their mean; a tract other than 0 changes what is heard."""
-    few, apart = recordings.select(np.arange(6)), []
-    for tract in (-0.2, 0.0, 0.2):
-        one = AudioEncoder.build(fitted.describe())
-        one.encoder_, one.recipe_ = fitted.encoder_, replace(fitted.recipe_, tracts=(tract,))
-        apart.append(one.transform(few))
-    assert not np.allclose(apart[0], apart[1], atol=1e-3)
-    one.recipe_ = replace(fitted.recipe_, tracts=(-0.2, 0.0, 0.2))
-    assert np.allclose(one.transform(few), np.mean(apart, 0), atol=1e-5)
-    assert np.allclose(one.transform_layers(few)[-1], one.transform(few), atol=1e-5)
-    with pytest.raises(UserError, match="vocal tracts"):
-        replace(fitted.recipe_, tracts=())
-
-
 def test_a_convolutional_net_cannot_be_masked():
     with pytest.raises(UserError, match="bestrq hides tokens"):
         replace(recipe("bestrq"), encoder=EncoderConfig(kind="convnet"))
