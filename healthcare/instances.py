@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
+RIPPLE = 0.7  # pixels over which depth is smoothed: a network's maps ripple from pixel to pixel
+
 
 @dataclass(frozen=True)
 class Parting:
@@ -21,7 +23,7 @@ class Parting:
     """
 
     object: float = 0.5
-    rise: float = 0.1
+    rise: float = 0.06
     least: int = 8
 
 
@@ -47,15 +49,16 @@ def targets(mask: NDArray[np.int32], objects: bool) -> NDArray[np.float32]:
 def part(probability: NDArray, parting: Parting) -> NDArray[np.int32]:
     """Numbered objects (H, W) from maps (2, H, W): the middles are flooded until they meet (watershed, Beucher & Lantuéjoul 1979).
 
-    A middle is a maximum of depth that stands `rise` above the pass to the next one (h-maxima, Soille 2003), however deep it is
+    A middle is a maximum of smoothed depth that stands `rise` above the pass to the next one (h-maxima, Soille 2003), however deep it is
     itself: one depth for all would pass over the shallow ones and join the deep ones.
     """
     from skimage.morphology import h_maxima
     from skimage.segmentation import watershed
 
     inside = probability[0] > parting.object
-    middles, _ = ndimage.label((h_maxima(probability[1], parting.rise) > 0) & inside)
-    found = watershed(-probability[1], middles, mask=inside).astype(np.int32)
+    deep = ndimage.gaussian_filter(probability[1], RIPPLE)
+    middles, _ = ndimage.label((h_maxima(deep, parting.rise) > 0) & inside)
+    found = watershed(-deep, middles, mask=inside).astype(np.int32)
     # what has no middle of its own is an object too, such as a very small one
     rest, count = ndimage.label(inside & (found == 0))
     found = np.where(rest > 0, rest + found.max(), found) if count else found
