@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -22,8 +22,6 @@ T = TypeVar("T")
 
 def resolve_device(name: str) -> torch.device:
     """The device of that name, or one clear line; `cuda` is this process's own GPU."""
-    if name == "cpu":
-        return torch.device(name)
     try:
         device = torch.device(name)
         torch.empty(1, device=device).item()  # refused by the device `meta`, which holds no values
@@ -34,11 +32,12 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def swift_precision() -> Literal["fp32", "bf16"]:
-    """The faster precision of a training on this processor: bf16 where it multiplies such numbers itself (twice as fast), else
-    fp32, since emulated ones take ten times as long."""
-    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
+def bf16_on(device: torch.device, precision: str) -> bool:
+    """Whether to compute in bf16: where that is asked for, but not on a processor without instructions for it.
+
+    There PyTorch falls back on loops without blocking: a U-Net's step then takes ten times as long as in fp32.
+    """
+    return precision == "bf16" and (device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
 
 
 def seed_all(seed: int, device: torch.device) -> None:

@@ -81,6 +81,11 @@ def figure(width: float = 7.0, height: float = 3.0):
     return drawing, axes
 
 
+def worded(name: object) -> str:
+    """A name out of the data as matplotlib shows it letter by letter: it would take what stands between two `$` for a formula."""
+    return str(name).replace("$", r"\$")
+
+
 def svg(drawing: Any) -> str:
     """A matplotlib figure as inline SVG, equal for equal input."""
     import matplotlib

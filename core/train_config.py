@@ -31,7 +31,7 @@ class TrainConfig:
         warmup: share of the steps with rising rate; schedule: what follows.
         average: decay of a running mean of the weights, which the run ends with; 0: none. For nets without batch norm.
         clip: gradient norm, inf for none; accumulate: micro-batches an optimizer step.
-        precision: bf16 runs under autocast, losses stay fp32.
+        precision: bf16 runs under autocast, losses stay fp32; on a processor without instructions for it all is fp32.
         channels_last: layout of convolutions; compile: stems, trunks and convolutional nets, which takes a minute first.
         log_every, save_every_minutes: rows of metrics.jsonl, and how much a killed run can lose.
         monitor_every: steps between looks at a fixed sample; None: as often as costs below 2 % of the time; 0: never.

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from core import distributed
 from core.averaging import Average
 from core.batches import Batches
-from core.device import compiled, resolve_device, seed_all
+from core.device import bf16_on, compiled, resolve_device, seed_all
 from core.encoders.convolution import channels_last
 from core.errors import UserError
 from core.features import Prepare, features
@@ -89,9 +89,12 @@ def train(
             with other settings in `out`.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step was finished and the state saved.
     """
-    device, bf16 = resolve_device(config.device), config.precision == "bf16"
+    device = resolve_device(config.device)
+    bf16 = bf16_on(device, config.precision)
     if distributed.rank() > 0:
         note = _silent
+    if config.precision == "bf16" and not bf16:
+        note("this processor has no instructions for bf16: computed in fp32")
     if distributed.world() > 1:
         synchronised(method)
     method.to(device).train()
@@ -213,7 +216,7 @@ def _monitor(
     if config.monitor_every == 0 or not method.may_collapse:
         return None
     watch = Monitor(
-        method.encoder, batches, device, config.seed, config.monitor_every or 0, prepare, labels, config.precision == "bf16",
+        method.encoder, batches, device, config.seed, config.monitor_every or 0, prepare, labels, bf16_on(device, config.precision),
         place.best, place.told,
     )  # fmt: skip
     return watch if place.steps is None or place.steps >= watch.every else None
@@ -262,7 +265,7 @@ def _gradients(
         batch = to_device(_share(batches.batch(epoch, number), f"batch {number} of epoch {epoch}"), device)
         inner = isinstance(model, DistributedDataParallel) and micro < config.accumulate - 1
         with model.no_sync() if inner else nullcontext():  # type: ignore[operator]
-            with torch.autocast(device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext():
+            with torch.autocast(device.type, torch.bfloat16) if bf16_on(device, config.precision) else nullcontext():
                 result = model(pretext(batch, generator), generator)
             (result.loss if config.accumulate == 1 else result.loss / config.accumulate).backward()
         losses.add(result.loss)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from core.calibration import reliability
 from core.evaluation import Section
-from core.report import COLOURS, figure, svg
+from core.report import COLOURS, figure, svg, worded
 from core.selective import risk_coverage
 from core.statistics import Estimate, bootstrap
 from healthcare.decisions import SENSITIVITIES, SPECIFICITIES, Decision
@@ -101,7 +101,7 @@ def roc_section(drawn: Drawn) -> Section:
     """Sensitivity against 1 − specificity."""
     drawing, axes = figure(4.2, 3.6)
     for (name, there, p), colour in zip(drawn.lines(), COLOURS * 2, strict=False):
-        axes.plot(*roc(there, p), color=colour, label=name, linewidth=1.4)
+        axes.plot(*roc(there, p), color=colour, label=worded(name), linewidth=1.4)
     for goal in SPECIFICITIES:
         axes.axvline(1 - goal, color="#999999", linewidth=0.8, linestyle=":")
     axes.set_xlabel("1 − specificity")
@@ -118,7 +118,7 @@ def precision_section(drawn: Drawn) -> Section:
         order = np.argsort(-p, kind="stable")
         last = np.append(np.flatnonzero(np.diff(p[order])), len(p) - 1)
         hits = np.cumsum(there[order])[last]
-        axes.plot(hits / max(1, int(there.sum())), hits / (last + 1), color=colour, label=name, linewidth=1.4)
+        axes.plot(hits / max(1, int(there.sum())), hits / (last + 1), color=colour, label=worded(name), linewidth=1.4)
     axes.set_xlabel("sensitivity (recall)")
     axes.set_ylabel("precision")
     axes.legend(frameon=False, fontsize=8)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.evaluation import Section
-from core.report import COLOURS, figure, svg
+from core.report import COLOURS, figure, svg, worded
 from core.statistics import mean_interval
 from healthcare.data import Images
 from healthcare.findings import subset, target_of
@@ -42,7 +42,9 @@ def map_section(encoder: ImageEncoder, images: Images, seed: int = 0) -> Section
     for code, name in enumerate(names):
         inside = kind == code
         marker = "o" if code < len(COLOURS) else "^"
-        axes.scatter(*place[inside].T, s=8, color=COLOURS[code % len(COLOURS)], marker=marker, linewidths=0, label=name)
+        axes.scatter(
+            *place[inside].T, s=8, color=COLOURS[code % len(COLOURS)], marker=marker, linewidths=0, label=worded(name)
+        )
     axes.set_xticks([])
     axes.set_yticks([])
     axes.legend(frameon=False, fontsize=8)
@@ -143,7 +145,7 @@ def pictures(pixels: NDArray[np.float32], titles: Sequence[str], maps: NDArray[n
         cell.set_axis_off()
     for cell, image, title in zip(cells, pixels, titles, strict=False):
         cell.imshow(plane(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        cell.set_title(title, fontsize=7)
+        cell.set_title(worded(title), fontsize=7)
     for cell, over in zip(cells, maps if maps is not None else (), strict=False):
         cell.imshow(middle(over), cmap="inferno", alpha=0.45, vmin=0, vmax=1, interpolation="bilinear")
     return drawing

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
+RIPPLE = 0.7  # pixels over which depth is smoothed: a network's maps ripple from pixel to pixel
+
 
 @dataclass(frozen=True)
 class Parting:
@@ -16,12 +18,12 @@ class Parting:
 
     Attributes:
         object: probability above which a pixel belongs to an object.
-        core: depth above which it belongs to the middle of one: touching objects have a middle each.
+        rise: how far depth falls between two middles: touching objects have a middle each, ripples inside one are none.
         least: pixels below which an object is left out.
     """
 
     object: float = 0.5
-    core: float = 0.5
+    rise: float = 0.06
     least: int = 8
 
 
@@ -45,12 +47,18 @@ def targets(mask: NDArray[np.int32], objects: bool) -> NDArray[np.float32]:
 
 
 def part(probability: NDArray, parting: Parting) -> NDArray[np.int32]:
-    """Numbered objects (H, W) from maps (2, H, W): the middles are flooded until they meet (watershed, Beucher & Lantuéjoul 1979)."""
+    """Numbered objects (H, W) from maps (2, H, W): the middles are flooded until they meet (watershed, Beucher & Lantuéjoul 1979).
+
+    A middle is a maximum of smoothed depth that stands `rise` above the pass to the next one (h-maxima, Soille 2003), however deep it is
+    itself: one depth for all would pass over the shallow ones and join the deep ones.
+    """
+    from skimage.morphology import h_maxima
     from skimage.segmentation import watershed
 
     inside = probability[0] > parting.object
-    middles, _ = ndimage.label((probability[1] > parting.core) & inside)
-    found = watershed(-probability[1], middles, mask=inside).astype(np.int32)
+    deep = ndimage.gaussian_filter(probability[1], RIPPLE)
+    middles, _ = ndimage.label((h_maxima(deep, parting.rise) > 0) & inside)
+    found = watershed(-deep, middles, mask=inside).astype(np.int32)
     # what has no middle of its own is an object too, such as a very small one
     rest, count = ndimage.label(inside & (found == 0))
     found = np.where(rest > 0, rest + found.max(), found) if count else found

@@ -141,14 +141,9 @@ def _nuclei(path: Path) -> list[Pair]:
     if not set(split) <= set(SPLITS):
         raise UserError(f"splits {sorted(set(split))[:4]}", where=path, mend="use train, val and test")
     return [
-        Pair(f"row {row}", partial(_stretched, images[row]), partial(np.asarray, masks[row]), SPLITS[split[row]], None)
+        Pair(f"row {row}", partial(plain, images[row]), partial(np.asarray, masks[row]), SPLITS[split[row]], None)
         for row in range(len(images))
     ]
-
-
-def _stretched(image: NDArray) -> NDArray[np.float32]:
-    """How long a fluorescent sample was exposed says nothing of it: stretched between its own percentiles."""
-    return plain(image.astype(np.uint16) if image.dtype == np.uint8 else image)
 
 
 def _manifest(path: Path, reading: MaskReading, quarantine: Quarantine, masks: bool = True) -> list[Pair]:

@@ -72,7 +72,8 @@ def vessels(steps: int | None = None, seed: int = 0, device: str = "cpu") -> Seg
 
 
 def objects(steps: int | None = None, seed: int = 0, device: str = "cpu") -> SegmentRecipe:
-    """Objects that are to be told apart and counted, such as nuclei; masks number them. Grey values are taken to their roots.
+    """Objects that are to be told apart and counted, such as nuclei; masks number them. Images are evenly exposed, and grey values
+    taken to their roots.
 
     Command: `tacit-healthcare finetune --task segment --data dsb2018_nuclei_256 --recipe objects --out SEG`.
     """

@@ -232,5 +232,5 @@ def best_parting(data: MaskedImages, maps: Masks) -> Parting:
         rows = [match(truth_of(data, i), part(m, parting)) for i, m in enumerate(maps)]
         return matched(rows)(np.arange(len(rows)))
 
-    choices = [Parting(o, c, a) for o, c, a in product((0.4, 0.5, 0.6, 0.7), (0.4, 0.5, 0.6, 0.7), (8, 20, 30))]
+    choices = [Parting(o, r, a) for o, r, a in product((0.4, 0.5, 0.6), (0.03, 0.06, 0.1, 0.15), (8, 14, 20, 30))]
     return max(choices, key=found)

@@ -11,9 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from core.bench import Bench, Row, lengthless, row
 from core.cli import say
 from core.config import settings, to_dict
+from healthcare.baselines import otsu_objects
 from healthcare.estimators import ImageEncoder
 from healthcare.masks import MaskedImages, read_masks
 from healthcare.patches import patch_images
@@ -44,6 +47,7 @@ SOURCE = {
     "drive": "R2U-Net, Alom et al. 2018: official split and masks, as quoted by the data's README",
     "dsb2018_nuclei_256": "StarDist, Schmidt et al. 2018: another split, of 497 images; as quoted by the data's README",
 }
+APART = (3, 4, 6, 8)  # pixels between the middles of two nuclei, of the floor that learns nothing
 GOALS = {"drive": {"auroc": 0.9755, "dice": 0.8142}, "dsb2018_nuclei_256": {"ap@0.5": 0.85}}
 
 
@@ -141,6 +145,9 @@ def everything(
     made.append(
         row(whole, "U-Net, pretrained minus scratch", "ours", f"gain {main}", gain, note="paired, over test images")
     )
+    if data.objects and seed == 0:
+        for name, estimate in simple(data, test).estimates().items():
+            made.append(row(whole, "Otsu's threshold and watershed", "floor", name, estimate, note="learns nothing"))
     observer = second_observer(test)
     if observer is not None and seed == 0:
         for name, estimate in observer.estimates().items():
@@ -149,6 +156,17 @@ def everything(
         for name, value in figures.items():
             made.append(row(whole, method, "published", name, value, note=SOURCE[plan.data]))
     return made
+
+
+def simple(data: MaskedImages, test: MaskedImages) -> Judged:
+    """What a threshold and a watershed find in the test images; how far apart objects are is chosen on the validation images."""
+
+    def judged(images: MaskedImages, apart: int) -> Judged:
+        return judge(images, [otsu_objects(image, apart) for image in images.images])
+
+    held = data.select(data.rows("val", annotated=True))
+    everyone = np.arange(len(held))
+    return judged(test, max(APART, key=lambda apart: judged(held, apart).figures()["ap@0.5"](everyone)))
 
 
 def few_annotated(plan: Plan, data: MaskedImages, recipe: SegmentRecipe, encoder: ImageEncoder, draw: int) -> list[Row]:

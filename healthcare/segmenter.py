@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from core.artifacts import load_run
 from core.config import from_dict, to_dict
-from core.device import resolve_device
+from core.device import bf16_on, resolve_device
 from core.encoders import ConvNet
 from core.errors import UserError
 from core.methods.base import Method, Out, need
@@ -195,7 +195,9 @@ class Segmenter(RecipeEncoder):
         slide = SlidingWindowInferer(window, 1, recipe.overlap, mode="gaussian", padding_mode="replicate")
         total = torch.zeros(1)
         for axes in MIRRORS[: recipe.flips]:
-            with torch.autocast(image.device.type, torch.bfloat16, enabled=recipe.train.precision == "bf16"):
+            with torch.autocast(
+                image.device.type, torch.bfloat16, enabled=bf16_on(image.device, recipe.train.precision)
+            ):
                 logits = slide(image.flip(axes).contiguous(memory_format=torch.channels_last), net)
             assert isinstance(logits, Tensor)
             total = total + logits.float().sigmoid().flip(axes).cpu()

@@ -16,7 +16,6 @@ import numpy as np
 
 from core.bench import Bench, Row
 from core.config import to_dict
-from core.device import swift_precision
 from core.errors import UserError
 from speech import methods_bench, speed
 from speech.data import Recordings
@@ -97,7 +96,7 @@ def _parts(
     """The parts of the record that a test is made of: their names, what their figures depend on, and how they are measured."""
     if test == "speakers":
         settings = recipe("voices")
-        settings = replace(settings, train=replace(settings.train, steps=config.voices, precision=swift_precision()))
+        settings = replace(settings, train=replace(settings.train, steps=config.voices, precision="bf16"))
 
         def voices() -> list[Row]:
             return speakers(DATA, reads("arabic-digits", settings), reads(DATA, settings), settings, seed, say)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.bench import Row, row
-from core.device import one_thread, swift_precision
+from core.device import one_thread
 from core.errors import UserError
 from core.files import whole
 from core.probes import label_folds, label_subset
@@ -110,11 +110,11 @@ class Ground:
     read: Callable[[str, Recipe], Recordings]
 
     def recipe(self, name: str, steps: int) -> Recipe:
-        """A candidate of so many steps, in the precision that is fast here."""
+        """A candidate of so many steps; half precision, which halves the time where the processor knows it."""
         chosen = recipe(name)
         if self.terms.width is not None:
             chosen = replace(chosen, encoder=replace(chosen.encoder, width=self.terms.width))
-        return replace(chosen, train=replace(chosen.train, steps=steps, minutes=None, precision=swift_precision()))
+        return replace(chosen, train=replace(chosen.train, steps=steps, minutes=None, precision="bf16"))
 
     @cached_property
     def recordings(self) -> Recordings:

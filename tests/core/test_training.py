@@ -222,10 +222,20 @@ def test_minutes_become_steps_after_the_first_twenty(events: Ragged) -> None:
     assert history.steps >= 20 and any("steps fit into 0.01 minutes" in line for line in lines)
 
 
-def test_bf16_trains_to_finite_fp32_weights(events: Ragged) -> None:
-    model = method()
-    train(model, batches(events), pretext, TrainConfig(steps=5, precision="bf16"), note=quiet)
+@pytest.mark.parametrize("instructions", [True, False])
+def test_bf16_trains_to_finite_fp32_weights_and_only_where_it_is_no_slower(
+    events: Ragged, monkeypatch: pytest.MonkeyPatch, instructions: bool
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: instructions)
+    model, asked = method(), []
+
+    def looked(batch: dict, generator: torch.Generator) -> Masked:
+        asked.append(torch.is_autocast_enabled("cpu"))
+        return pretext(batch, generator)
+
+    train(model, batches(events), looked, TrainConfig(steps=5, precision="bf16"), note=quiet)
     assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in model.parameters())
+    assert len(asked) == 5 and set(asked) == {instructions}
 
 
 def weights(model: torch.nn.Module) -> torch.Tensor:

@@ -11,12 +11,15 @@ import pytest
 
 from core.errors import UserError
 from core.evaluation import Evaluation
+from core.report import svg
 from healthcare import EvaluationConfig, ImageEncoder, Images, evaluate
 from healthcare.audit import MEANING, Audit
 from healthcare.baselines import raw_pixels
+from healthcare.curves import Drawn, precision_section, roc_section
 from healthcare.encoders import EncoderConfig
 from healthcare.evaluation import Guesses, gain, interval, on_rows
 from healthcare.findings import fewer
+from healthcare.gallery import pictures
 from healthcare.guesses import affordable
 from healthcare.metrics import SENSITIVITY, auroc
 from healthcare.presets import simclr
@@ -212,3 +215,14 @@ def test_the_report_shows_all_its_parts(evaluation: Evaluation) -> None:
         "Calibration", "Saying nothing when unsure", "Operating points", "Map of the features", "Where it looks", "Worst errors",
     ]  # fmt: skip
     assert "NOT for clinical use" in evaluation.sections[0].text
+
+
+def test_names_of_classes_are_drawn_as_they_are_and_are_no_formulas(random: np.random.Generator) -> None:
+    names = (r"$\frac{no$", "$x^2$", "plain")
+    score = random.dirichlet(np.ones(3), 60)
+    label = random.integers(0, 3, 60)
+    drawn = Drawn(names, label, np.arange(60), {"pretrained": [score]}, {}, 0.1, 10, None, names, several=False)
+    for section in (roc_section(drawn), precision_section(drawn)):
+        assert all(f">{name}</text>" in section.svg for name in names)
+    titles = svg(pictures(np.zeros((2, 1, 8, 8), np.float32), list(names[:2])))
+    assert all(f">{name}</text>" in titles for name in names[:2])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from healthcare.baselines import otsu_objects
 from healthcare.instances import Parting, depth, match, part, targets
 from healthcare.synthetic_masks import SceneConfig, scenes
 
@@ -75,6 +76,20 @@ def test_true_maps_are_parted_into_the_true_objects() -> None:
     assert total > 30 and hits / total > 0.9, "touching objects were told apart"
 
 
+def test_a_middle_is_what_stands_above_its_surroundings_however_deep_it_is() -> None:
+    deep = np.zeros((12, 40), np.float32)
+    # side by side: between the first two depth stays above one half, the third is nowhere as deep
+    for centre, height in ((6, 0.95), (14, 0.9), (26, 0.45)):
+        row, column = np.ogrid[:12, :40]
+        hill = height - 0.09 * np.hypot(row - 6, column - centre)
+        deep = np.maximum(deep, hill.astype(np.float32))
+    deep[6, 7] += 0.05  # a ripple
+    maps = np.stack([(deep > 0.05).astype(np.float32), deep])
+    found = part(maps, Parting(rise=0.1, least=1))
+    assert found.max() == 3 and len({found[6, 6], found[6, 14], found[6, 26]} - {0}) == 3
+    assert part(maps, Parting(rise=0.5, least=1)).max() < 3
+
+
 def test_small_objects_are_left_out_and_numbers_have_no_gaps() -> None:
     mask = np.zeros((20, 20), np.int32)
     mask[2:4, 2:4], mask[8:16, 8:16] = 1, 2
@@ -82,3 +97,13 @@ def test_small_objects_are_left_out_and_numbers_have_no_gaps() -> None:
     assert np.unique(found).tolist() == [0, 1] and found[10, 10] == 1 and found[2, 2] == 0
     assert np.unique(part(targets(mask, True), Parting(least=1))).tolist() == [0, 1, 2]
     assert not part(np.zeros((2, 9, 9)), Parting()).any()
+
+
+def test_bright_discs_are_found_and_parted_without_learning(random: np.random.Generator) -> None:
+    row, column = np.ogrid[:48, :64]
+    mask = np.zeros((48, 64), np.int32)
+    for number, (y, x) in enumerate(((12, 12), (12, 23), (34, 40), (30, 8)), start=1):  # the first two touch
+        mask[np.hypot(row - y, column - x) < 6] = number
+    image = (0.2 + 0.5 * (mask > 0) + 0.05 * random.normal(size=mask.shape)).astype(np.float32)[None]
+    assert match(mask, otsu_objects(image), 0.7).precision == 1
+    assert not otsu_objects(np.full((1, 9, 9), 0.3, np.float32)).any(), "one single grey value holds no object"

@@ -202,3 +202,18 @@ def test_evened_contrast_stays_in_range() -> None:
     colours = np.stack([GREY] * 3, -1)
     image = from_arrays([colours], None, MaskReading(contrast="clahe")).images[0]
     assert image.shape == (3, 20, 24) and image.min() >= 0 and image.max() <= 1
+
+
+def test_exposure_is_evened_and_the_seam_between_bright_nuclei_stays() -> None:
+    image = np.full((64, 64), 10, np.uint8)
+    image[20:30, 20:25], image[20:30, 26:31], image[20:30, 25] = (
+        90,
+        80,
+        70,
+    )  # two nuclei of 2 % of the image, and their seam
+    image[40:50, 40:50] = 30
+    mask = (image > 20).astype(np.uint8)
+    reading = MaskReading(contrast="root")
+    dim, bright = from_arrays([image, image * 2], [mask, mask], reading).images
+    np.testing.assert_allclose(dim, bright, atol=1e-6)
+    assert dim.max() == 1 and dim[0, 25, 25] < dim[0, 25, 28] < dim[0, 25, 22]
