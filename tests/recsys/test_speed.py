@@ -106,7 +106,7 @@ def test_a_peer_that_is_not_there_is_left_out_with_a_line(
 
 
 def test_latency_is_measured() -> None:
-    rows = speed.latency(items=300, asked=12, warm=4)
+    rows = speed.latency(items=300, asked=12, warm=4, widths=(16,))
     assert len(rows) == 8 and all(row["value"] > 0 for row in rows)
     assert {row["method"] for row in rows} == {"recommend_sequences", "recommend, a table"}
     for metric in ("ms a session", "processor ms a session"):
