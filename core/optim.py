@@ -15,7 +15,8 @@ from core.train_config import TrainConfig
 
 MATRICES = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase, nn.MultiheadAttention)
 DEPTH = re.compile(r"\.(?:blocks|stages|cells)\.(\d+)\.")
-FINAL = re.compile(r"\.norm\.(?:weight|bias)$")  # a trunk's norm behind its last block
+# a trunk's norm behind its last block; what makes features of the last stage's maps
+FINAL = re.compile(r"\.norm\.(?:weight|bias)$|\.fold\.")
 FUSED = ("cpu", "cuda")
 
 
@@ -89,7 +90,7 @@ def depths_of(method: nn.Module) -> dict[str, int]:
     """Each parameter's depth, for layer-wise decay (ELECTRA, Clark et al. 2020; BEiT, Bao et al. 2021).
 
     0 for the stem, positions and tokens; i + 1 for block, cell or stage i of the encoder; one more than the last block for
-    its final norm and for all heads, which learn at the full rate.
+    its final norm or fold and for all heads, which learn at the full rate.
     """
     names = [name for name, _ in method.named_parameters()]
     depths: dict[str, int] = {}

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from core.errors import UserError
+from core.optim import depths_of
 from core.training import TrainConfig
 from core.units import clustered
-from speech.encoders import EncoderConfig
+from speech.encoders import EncoderConfig, build_encoder
 from speech.estimators import AudioEncoder
 from speech.hubert import mfcc
 from speech.presets import RECIPES, recipe
@@ -156,3 +157,10 @@ def test_settings_that_do_not_fit_together_are_one_line() -> None:
         replace(recipe("mae"), encoder=EncoderConfig(kind="convnet"))
     with pytest.raises(UserError, match="ratio is 1"):
         HiddenFrames(ratio=1.0)
+
+
+def test_the_layer_that_makes_features_learns_faster_than_the_convolutions_before_it() -> None:
+    """Where rates fall with depth: what is nearest to the task moves most."""
+    net = torch.nn.ModuleDict({"encoder": build_encoder(EncoderConfig(kind="convnet", width=4, features=8), 16)})
+    depths = depths_of(net)
+    assert depths["encoder.stages.0.0.weight"] < depths["encoder.stages.2.0.weight"] < depths["encoder.fold.0.weight"]
