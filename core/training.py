@@ -91,8 +91,7 @@ def train(
     """
     device = resolve_device(config.device)
     bf16 = bf16_on(device, config.precision)
-    if distributed.rank() > 0:
-        note = _silent
+    note = _silent if distributed.rank() > 0 else note
     if config.precision == "bf16" and not bf16:
         note("this processor has no instructions for bf16: computed in fp32")
     if distributed.world() > 1:
