@@ -13,6 +13,9 @@ from recsys.sequences import Sequences
 REACH = 10  # places apart at which two items still count as met
 HALF_LIFE = 3.0  # places apart at which a meeting counts half as much as next to each other
 SMALL = 500  # items up to which all eigenvectors are found, which is exact
+MOST = (
+    100_000  # items up to which that start is made: there it takes a minute or two, and more than in proportion beyond
+)
 SMOOTH = 0.75  # power of the counts that meetings by chance are reckoned from (Levy et al. 2015)
 
 

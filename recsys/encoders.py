@@ -46,7 +46,7 @@ class ModelConfig:
         temperature: above 0, vectors are compared by cosine ÷ temperature, so that popular items gain nothing by long vectors; 0: by
             plain products.
         start: where the item table starts: drawn at random, or from what stands near each item in the training sequences
-            (`recsys.cooccurrence`), which gives rarely met items a place at once.
+            (`recsys.cooccurrence`), which gives rarely met items a place at once; of more than 100,000 items at random, which is said.
         calibration: t of gbce: 1 for unbiased probabilities, 0 for plain binary cross-entropy.
     """
 

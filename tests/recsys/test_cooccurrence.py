@@ -71,3 +71,14 @@ def test_what_it_starts_from_is_already_a_model():
         asked = leave_one_out(model.sequences(table)).validation
         worth[start] = rank_all(model, asked).per_user("ndcg@10").mean()
     assert worth["cooccurrence"] > 1.3 * worth["random"]
+
+
+def test_a_catalogue_too_large_for_it_starts_at_random_and_that_is_said(monkeypatch):
+    monkeypatch.setattr("recsys.estimators.MOST", 5)
+    said: list[str] = []
+    found, drawn = (
+        SessionRecommender(steps=1, changes=(f"model.start={start}",)).fit_sequences(groups(), note=said.append)
+        for start in ("cooccurrence", "random")
+    )
+    assert np.array_equal(found.item_vectors(), drawn.item_vectors())
+    assert sum("start at random" in line for line in said) == 1
