@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from core.encoders.encoder import Encoder
 from core.errors import UserError
 from core.tokens import Batch, to_device
+from core.vectors import unit_rows
 
 COSTS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C of the logistic regression: the larger, the less it is shrunk
 PENALTIES = (1e-1, 1.0, 10.0, 1e2, 1e3, 1e4)  # of ridge: the larger, the more it is shrunk
@@ -47,7 +48,7 @@ def knn(
     if k < 1 or not temperature > 0:
         raise UserError(f"{k} neighbours at temperature {temperature:g}", where="knn", mend="use 1 or more, above 0")
     k = min(k, len(train_x))
-    a, b = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (test_x, train_x))
+    a, b = unit_rows(test_x), unit_rows(train_x)
     result = np.zeros((len(test_x), len(classes)))
     for start in range(0, len(a), 1024):
         similarity = a[start : start + 1024] @ b.T

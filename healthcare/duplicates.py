@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from core.vectors import unit_rows
+
 SIDE = 8  # lowest frequencies along each axis
 BITS = SIDE * SIDE - 1  # all but the mean brightness, which says nothing
 DISTANCE = 6  # bits
@@ -84,5 +86,4 @@ def candidates(made: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.
 def _standard(images: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, F) of mean 0 and length 1."""
     flat = images.reshape(len(images), -1)
-    flat = flat - flat.mean(axis=1, keepdims=True)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
+    return unit_rows(flat - flat.mean(axis=1, keepdims=True))

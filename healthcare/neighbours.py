@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from core.errors import UserError
 from core.statistics import Estimate, mean_interval
+from core.vectors import unit_rows
 from healthcare.baselines import raw_pixels
 from healthcare.data import Images
 from healthcare.estimators import ImageEncoder
@@ -34,7 +35,7 @@ def nearest(
         )
     mean, scale = among.mean(0, dtype=np.float64), among.std(0, dtype=np.float64)
     scale[scale < 1e-9] = 1.0
-    a, b = (_unit((x - mean) / scale) for x in (query, among))
+    a, b = (unit_rows((x - mean) / scale) for x in (query, among))
     rows = np.empty((len(a), k), np.int64)
     cosine = np.empty((len(a), k))
     for start in range(0, len(a), BLOCK):
@@ -80,7 +81,3 @@ def similar_precision(encoder: ImageEncoder, images: Images, k: int = 5, draws: 
         each[name] = precision(rows, target[test], target[train])
     each["difference"] = each["encoder"] - each["raw_pixels"]
     return {name: mean_interval(values, images.patient[test], draws=draws) for name, values in each.items()}
-
-
-def _unit(x: NDArray) -> NDArray:
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

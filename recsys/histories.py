@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from core.tokens import to_device
 from core.training import resolve_device
+from core.vectors import unit_rows
 from recsys.estimators import SessionRecommender
 from recsys.sequences import Sequences
 
@@ -26,14 +27,11 @@ def whole(model: SessionRecommender, history: Sequences, batch: int = 256) -> ND
     """
     known = history.known()
     met = known.matrix()
-    each = model.item_vectors()
-    each = each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-12)
+    each = unit_rows(model.item_vectors())
     rare = each / np.sqrt(np.maximum(model.popularity_, 1))[:, None]
     sums = (_summed_states(model, known, batch), np.asarray(met @ each), np.asarray(met @ rare))
     amount = np.log1p(known.lengths.astype(np.float32))[:, None]
-    found = np.hstack(
-        [*(amount * s / np.maximum(np.linalg.norm(s, axis=1, keepdims=True), 1e-12) for s in sums), amount]
-    )
+    found = np.hstack([*(amount * unit_rows(s) for s in sums), amount])
     found[known.lengths == 0] = np.nan
     return found.astype(np.float32)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from core.codec import FIRST, UNKNOWN, Categories
 from core.errors import UserError
+from core.vectors import unit_rows
 from recsys.ranking import exclude, first_of
 from recsys.sequences import Sequences
 
@@ -63,8 +64,7 @@ def neighbours(model: SessionRecommender, items: Sequence[object], k: int) -> pd
     """Rows `item, rank (from 1), similar, cosine`; see `SessionRecommender.similar`."""
     _check(k)
     asked = numbers(model.catalogue_, items)
-    vectors = model.item_vectors()
-    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    vectors = unit_rows(model.item_vectors())
     cosine = vectors[asked] @ vectors.T  # (N, items)
     cosine[np.arange(len(asked)), asked] = -np.inf
     top = first_of(cosine, k)

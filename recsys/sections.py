@@ -11,6 +11,7 @@ from core.codec import FIRST
 from core.evaluation import Section
 from core.report import COLOURS, figure, svg
 from core.statistics import Estimate, mean_interval
+from core.vectors import unit_rows
 from recsys.estimators import SessionRecommender, popularity
 from recsys.lists import Shelf, list_quality
 from recsys.ranking import MAIN, Ranking
@@ -107,7 +108,7 @@ def item_map(model: SessionRecommender, counts: NDArray[np.int64], seed: int = 0
     chosen = np.argsort(-counts, kind="stable")[:MAPPED]
     if len(chosen) < 4 * KINDS:
         return Section("Map of the items", f"{len(chosen)} items are too few for a map.")
-    vectors = vectors[chosen] / np.maximum(np.linalg.norm(vectors[chosen], axis=1, keepdims=True), 1e-9)
+    vectors = unit_rows(vectors[chosen])
     kind = KMeans(KINDS, n_init=3, random_state=seed).fit_predict(vectors)
     perplexity = min(30.0, (len(chosen) - 1) / 3)
     place = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, max_iter=400).fit_transform(vectors)

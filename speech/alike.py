@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.errors import UserError
+from core.vectors import unit_rows
 from speech.data import Recordings
 from speech.estimators import AudioEncoder
 
@@ -15,8 +16,7 @@ ROWS = 1024  # queries compared at once
 
 def directions(features: NDArray, mean: NDArray) -> NDArray[np.float32]:
     """Features (N, D) with `mean` taken off, each of length 1: what all recordings share says nothing of likeness."""
-    centred = features - mean
-    return (centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    return unit_rows(features - mean).astype(np.float32)
 
 
 def similar(encoder: AudioEncoder, data: Recordings, queries: Recordings | None = None, k: int = 10) -> pd.DataFrame:
