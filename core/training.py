@@ -111,7 +111,7 @@ def train(
     average = Average(trained, config.average) if config.average else None
     place = _resumed(out, settings, method, optimizer, average, note) or Place(steps=config.steps)
     history, losses = History(), Losses(config.accumulate, per_epoch, device, place.step)
-    watch = _monitor(method, batches, config, device, prepare, labels, place)
+    watch = _monitor(method, batches, config, device, prepare, labels, bf16, place)
     before, started = place.seconds, time.monotonic()
     last_save, marks = started, [started]
 
@@ -141,7 +141,7 @@ def train(
                 )
             rate = learning_rate(step, place.steps or 10**9, config)
             set_rate(optimizer, rate)
-            result = _gradients(model, batches, pretext, config, generator, step, per_epoch, losses)
+            result = _gradients(model, batches, pretext, config, bf16, generator, step, per_epoch, losses)
             losses.stepped(nn.utils.clip_grad_norm_(trained, config.clip))
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -209,13 +209,13 @@ def _resumed(
 
 def _monitor(
     method: Method, batches: Batches, config: TrainConfig, device: torch.device, prepare: Prepare | None,
-    labels: ArrayLike | None, place: Place,
+    labels: ArrayLike | None, bf16: bool, place: Place,
 ) -> Monitor | None:  # fmt: skip
     """The look-out for collapse; None where nobody wants it or the run is too short for it."""
     if config.monitor_every == 0 or not method.may_collapse:
         return None
     watch = Monitor(
-        method.encoder, batches, device, config.seed, config.monitor_every or 0, prepare, labels, bf16_on(device, config.precision),
+        method.encoder, batches, device, config.seed, config.monitor_every or 0, prepare, labels, bf16,
         place.best, place.told,
     )  # fmt: skip
     return watch if place.steps is None or place.steps >= watch.every else None
@@ -251,7 +251,7 @@ def _spread(method: Method) -> nn.Module:
 
 
 def _gradients(
-    model: nn.Module, batches: Batches, pretext: Pretext, config: TrainConfig, generator: Generator, step: int,
+    model: nn.Module, batches: Batches, pretext: Pretext, config: TrainConfig, bf16: bool, generator: Generator, step: int,
     per_epoch: int, losses: Losses,
 ) -> Out:  # fmt: skip
     """Gradients of one optimizer step; everything random depends on (seed, step, micro-batch, process) alone."""
@@ -264,7 +264,7 @@ def _gradients(
         batch = to_device(_share(batches.batch(epoch, number), f"batch {number} of epoch {epoch}"), device)
         inner = isinstance(model, DistributedDataParallel) and micro < config.accumulate - 1
         with model.no_sync() if inner else nullcontext():  # type: ignore[operator]
-            with torch.autocast(device.type, torch.bfloat16) if bf16_on(device, config.precision) else nullcontext():
+            with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
                 result = model(pretext(batch, generator), generator)
             (result.loss if config.accumulate == 1 else result.loss / config.accumulate).backward()
         losses.add(result.loss)

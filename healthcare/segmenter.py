@@ -186,6 +186,7 @@ class Segmenter(RecipeEncoder):
         from monai.inferers import SlidingWindowInferer
 
         recipe, size = self.recipe_, image.shape[2:]
+        bf16 = bf16_on(image.device, recipe.train.precision)
         zoom = recipe.view.zoom
         if zoom != 1:
             image = F.interpolate(
@@ -195,9 +196,7 @@ class Segmenter(RecipeEncoder):
         slide = SlidingWindowInferer(window, 1, recipe.overlap, mode="gaussian", padding_mode="replicate")
         total = torch.zeros(1)
         for axes in MIRRORS[: recipe.flips]:
-            with torch.autocast(
-                image.device.type, torch.bfloat16, enabled=bf16_on(image.device, recipe.train.precision)
-            ):
+            with torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
                 logits = slide(image.flip(axes).contiguous(memory_format=torch.channels_last), net)
             assert isinstance(logits, Tensor)
             total = total + logits.float().sigmoid().flip(axes).cpu()
