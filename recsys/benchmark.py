@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -233,7 +232,7 @@ def quality(data: str, method: str, given: Budget, seed: int, floors: bool = Tru
     split = leave_one_out(loaded.sequences)
     model = given.fitted(data, loaded, method, seed)
     ours = rank_all(model, split.test)
-    rows = _rows(data, method, "ours", ours, goals=GOALS[data] if method == "next" else {})
+    rows = _rows(data, method, "ours", ours, goals=GOALS[data] if method == "next" else None)
     if not floors:
         return rows
     simple = {name: rank_all(floor, split.test) for name, floor in tuned_floors(split).items()}
@@ -355,10 +354,8 @@ def smoke(device: str = "cpu", steps: int = 500) -> int:
     return 1 if wrong else 0
 
 
-def _rows(
-    data: str, method: str, role: str, ranking: Ranking, goals: Mapping[str, float] = MappingProxyType({})
-) -> list[Row]:
+def _rows(data: str, method: str, role: str, ranking: Ranking, goals: Mapping[str, float] | None = None) -> list[Row]:
     metrics = ranking.metrics()
     coverage = Estimate(ranking.coverage(), float("nan"), float("nan"))
-    rows = [row(data, method, role, name, metrics[name], goal=goals.get(name)) for name in METRICS[:3]]
+    rows = [row(data, method, role, name, metrics[name], goal=(goals or {}).get(name)) for name in METRICS[:3]]
     return [*rows, row(data, method, role, "coverage@10", coverage)]

@@ -318,7 +318,7 @@ class Bench:
     Attributes:
         only: one test: beauty, sports, toys (each also with -attributes, -hybrid), movielens_1m_sasrec (and -hybrid), diginetica, tmall, retailrocket, nowplaying, bert4rec, users,
             ssl-gain-beauty (-sports, -toys), few-sessions, few-sessions-generated, attributes, injected, prepare, latency,
-            catalogue, training (how fast), methods (does each method learn? one of them: methods-NAME) or smoke; empty runs all but
+            catalogue, training and pace (how fast), methods (does each method learn? one of them: methods-NAME) or smoke; empty runs all but
             the smoke.
         minutes: of pretraining, each; where it is not given, so many steps as each test states.
         out: folder.

@@ -42,8 +42,7 @@ def clean_times(column: pd.Series) -> tuple[NDArray[np.float64], NDArray]:
     fault[fine & (unit != usual)] = "time in another unit"
     fine &= unit == usual
     values = values / UNITS[usual][1]
-    early = values[fine] < CLOCK
-    if not early.any() or (not early.all() and np.median(values[fine]) >= CLOCK):
+    if np.median(values[fine]) >= CLOCK:
         fault[fine & ((values < EARLIEST) | (values > LATEST))] = "absurd time"
     return values, fault
 
