@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import eigsh
+from torch import nn
 
 from core.codec import FIRST
+from core.encoders import TokenEncoder
 from recsys.sequences import Sequences
 
 REACH = 10  # places apart at which two items still count as met
@@ -16,6 +21,7 @@ SMALL = 500  # items up to which all eigenvectors are found, which is exact
 MOST = (
     100_000  # items up to which that start is made: there it takes a minute or two, and more than in proportion beyond
 )
+LENGTH, DRAWN = 4.0, 0.1  # of the vectors that training starts from, see `start_items`
 SMOOTH = 0.75  # power of the counts that meetings by chance are reckoned from (Levy et al. 2015)
 
 
@@ -64,3 +70,31 @@ def vectors(train: Sequences, dim: int) -> NDArray[np.float32]:
     length = np.linalg.norm(raw, axis=1, keepdims=True)
     result[:, : raw.shape[1]] = np.where(length > 1e-6, raw / np.maximum(length, 1e-12), 0.0)
     return result
+
+
+def start_items(
+    table: nn.Embedding, vectors: NDArray[np.float32], length: float = LENGTH, drawn: float = DRAWN
+) -> None:
+    """Let a freshly drawn item table start from given directions, in place; a row of zeros keeps what was drawn.
+
+    Args:
+        vectors: (items, dim), rows of length 1 or 0.
+        length: of the new rows, in those of the drawn ones.
+        drawn: share of what was drawn that stays beside, so that items which share all their neighbours differ.
+    """
+    with torch.no_grad():
+        rows = table.weight[FIRST:]  # a view
+        given = torch.from_numpy(vectors).to(rows)
+        made = length * (given * rows.norm(dim=1).mean() + drawn * rows)
+        rows.copy_(torch.where(given.any(1, keepdim=True), made, rows))
+
+
+def start_near(encoder: TokenEncoder, train: Sequences, note: Callable[[str], None] | None) -> None:
+    """Let an encoder's freshly drawn item table start from co-occurrence in the training sequences; a catalogue of more than `MOST` items
+    keeps what was drawn, and `note` is told."""
+    table = encoder.stem.embedding
+    assert isinstance(table, nn.Embedding)
+    if train.n_items <= MOST:
+        start_items(table, vectors(train, table.embedding_dim))
+    elif note is not None:
+        note(f"{train.n_items} items are more than {MOST}: their vectors start at random, not from co-occurrence")

@@ -23,8 +23,6 @@ from core.errors import UserError
 from core.heads import GBCEHead, SampledHead, TiedHead
 from core.tokens import Batch
 
-LENGTH, DRAWN = 4.0, 0.1  # of item vectors that start from co-occurrence, see `start_items`
-
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -84,23 +82,6 @@ def build_encoder(size: int, config: ModelConfig) -> TokenEncoder:
     return TokenEncoder(
         ItemStem(size, config.dim, config.item_dropout, norm=True), build_trunk(config), pool=config.pool
     )
-
-
-def start_items(
-    table: nn.Embedding, vectors: NDArray[np.float32], length: float = LENGTH, drawn: float = DRAWN
-) -> None:
-    """Let a freshly drawn item table start from given directions, in place; a row of zeros keeps what was drawn.
-
-    Args:
-        vectors: (items, dim), rows of length 1 or 0.
-        length: of the new rows, in those of the drawn ones.
-        drawn: share of what was drawn that stays beside, so that items which share all their neighbours differ.
-    """
-    with torch.no_grad():
-        rows = table.weight[FIRST:]  # a view
-        given = torch.from_numpy(vectors).to(rows)
-        made = length * (given * rows.norm(dim=1).mean() + drawn * rows)
-        rows.copy_(torch.where(given.any(1, keepdim=True), made, rows))
 
 
 def build_trunk(config: ModelConfig) -> Trunk:

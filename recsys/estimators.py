@@ -25,9 +25,9 @@ from core.tokens import Batch, to_device
 from core.training import History, resolve_device
 from recsys.attributes import Attributes, from_lists
 from recsys.cold import with_items
-from recsys.cooccurrence import MOST, vectors
+from recsys.cooccurrence import start_near
 from recsys.data import Columns, Limits, check_catalogue, from_frame
-from recsys.encoders import build_encoder, build_heads, read, start_items
+from recsys.encoders import build_encoder, build_heads, read
 from recsys.methods import RANKING, build, pretext_of
 from recsys.presets import FEWEST, Recipe, recipe
 from recsys.scorer import ItemScorer
@@ -146,12 +146,8 @@ class SessionRecommender(PretrainedEncoder):
         heads = self._prepare(chosen, sequences.catalogue, popularity(train), self.hold_out, data)
         if start is not None:
             self._go_on_from(start)
-        elif chosen.model.start == "cooccurrence" and train.n_items <= MOST:
-            table = self.encoder_.stem.embedding
-            assert isinstance(table, nn.Embedding)
-            start_items(table, vectors(train, chosen.model.dim))
-        elif chosen.model.start == "cooccurrence" and note is not None:
-            note(f"{train.n_items} items are more than {MOST}: their vectors start at random, not from co-occurrence")
+        elif chosen.model.start == "cooccurrence":
+            start_near(self.encoder_, train, note)
         known = self._known_attributes()
         if known is not None and known.ignored and note is not None:
             note(f"attributes of {known.ignored} item{'s' * (known.ignored != 1)} not in the data are left out")

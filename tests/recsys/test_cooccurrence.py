@@ -9,8 +9,7 @@ from torch import nn
 
 from core.codec import FIRST, Categories
 from recsys import SessionRecommender
-from recsys.cooccurrence import association, meetings, vectors
-from recsys.encoders import start_items
+from recsys.cooccurrence import association, meetings, start_items, vectors
 from recsys.ranking import rank_all
 from recsys.sequences import Sequences
 from recsys.split import leave_one_out
@@ -74,7 +73,7 @@ def test_what_it_starts_from_is_already_a_model():
 
 
 def test_a_catalogue_too_large_for_it_starts_at_random_and_that_is_said(monkeypatch):
-    monkeypatch.setattr("recsys.estimators.MOST", 5)
+    monkeypatch.setattr("recsys.cooccurrence.MOST", 5)
     said: list[str] = []
     found, drawn = (
         SessionRecommender(steps=1, changes=(f"model.start={start}",)).fit_sequences(groups(), note=said.append)
