@@ -123,12 +123,12 @@ def chosen(
 ) -> tuple[str, Hybrid]:
     """The best mixture on validation examples with one of several neighbours, see `best_of`, and that one's name."""
     found = {
-        trial: name
+        name: trials(model, near, asked, repeats=repeats, **grid)  # type: ignore[arg-type]
         for name, near in neighbours.items()
-        for trial in trials(model, near, asked, repeats=repeats, **grid)  # type: ignore[arg-type]
     }
-    first = best_of(list(found))
-    return found[first], Hybrid(model, neighbours[found[first]], first.weight, first.sharpness)
+    first = best_of([trial for each in found.values() for trial in each])
+    name = next(name for name, each in found.items() if first in each)
+    return name, Hybrid(model, neighbours[name], first.weight, first.sharpness)
 
 
 def best_of(found: Sequence[Trial]) -> Trial:
