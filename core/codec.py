@@ -37,9 +37,8 @@ class Categories:
 
     def encode(self, column: ArrayLike) -> NDArray[np.int64]:
         """Ids (N,): unknown and missing stay different."""
-        values = np.asarray(column)
-        if len(values) <= FEW and values.dtype == object:
-            return np.array([self.id(value) for value in values], dtype=np.int64)
+        if isinstance(column, np.ndarray) and column.dtype == object and len(column) <= FEW:
+            return np.array([self.id(value) for value in column], dtype=np.int64)
         text = _text(column)
         ids = self._index.get_indexer(pd.Index(text, dtype=object)).astype(np.int64)
         return np.where(text.isna(), MISSING, np.where(ids < 0, UNKNOWN, ids + FIRST))
