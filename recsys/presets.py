@@ -55,8 +55,8 @@ def sasrec() -> Recipe:
     `tacit-recsys pretrain --data beauty --out runs/beauty` (2 minutes of a core), then
     `tacit-recsys evaluate --run runs/beauty --data beauty --out reports/beauty`; docs/results/recsys.json has its figures, floors and
     the published ones beside.
-    Expected of next's features, of untrained ones in brackets: beauty accuracy .399 (.326) by kNN, .417 (.324) by a
-    linear probe, after 0.8 minutes (docs/methods.md).
+    Expected of next's features, of untrained ones in brackets: beauty accuracy .407 (.326) by kNN, .434 (.322) by a
+    linear probe, after 1.0 minutes (docs/methods.md).
     """
     base = Recipe()
     model = replace(base.model, dim=128, dropout=0.4, temperature=0.07, start="cooccurrence")
