@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from core.artifacts import working_folder
 from core.batches import SequenceBatches
 from core.codec import FIRST, UNKNOWN, Categories
 from core.config import from_dict, settings, to_dict
@@ -21,6 +22,7 @@ from core.errors import UserError
 from core.estimator import PretrainedEncoder
 from core.heads import TiedHead
 from core.methods import MaskedConfig
+from core.resume import goes_on
 from core.tokens import Batch
 from core.training import History, resolve_device
 from recsys.attributes import Attributes, from_lists
@@ -147,7 +149,7 @@ class SessionRecommender(PretrainedEncoder):
         heads = self._prepare(chosen, sequences.catalogue, popularity(train), self.hold_out, data)
         if start is not None:
             self._go_on_from(start)
-        elif chosen.model.start == "cooccurrence":
+        elif chosen.model.start == "cooccurrence" and not (out and goes_on(working_folder(Path(out)))):
             start_near(self.encoder_, train, note)
         known = self._known_attributes()
         if known is not None and known.ignored and note is not None:
