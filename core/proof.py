@@ -51,7 +51,9 @@ class Exam:
                 mend="two for auroc, two or more for accuracy",
             )
         if (self.train & self.test).any() or not self.test.any():
-            raise UserError("training and test rows overlap, or there is no test row", where="exam")
+            raise UserError(
+                "training and test rows overlap, or there is no test row", where="exam", mend="part the rows"
+            )
 
 
 def guesses(features: NDArray, exam: Exam, probe: str, seed: int = 0) -> NDArray:

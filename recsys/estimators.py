@@ -217,7 +217,9 @@ class SessionRecommender(PretrainedEncoder):
         chosen = from_dict(Recipe, config["recipe"])
         catalogue = Categories(tuple(config["catalogue"]))
         if len(config["popularity"]) != len(catalogue.values):
-            raise UserError("the run's catalogue and popularity differ in length", mend="pretrain again")
+            raise UserError(
+                "the run's catalogue and popularity differ in length", where="config.json", mend="pretrain again"
+            )
         new = cls(method=config["method"], seed=chosen.train.seed, hold_out=config["hold_out"])
         new.attributes = from_lists(config["attributes"]) if config.get("attributes") else None
         new._prepare(chosen, catalogue, np.array(config["popularity"]), config["hold_out"], config["data"])
