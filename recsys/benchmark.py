@@ -268,13 +268,13 @@ def _gain(data: str, method: str, told: Ranking, alone: Ranking, note: str = "")
 
 
 def with_neighbours(data: str, given: Budget, seed: int) -> list[Row]:
-    """The hybrid of the next-item model and tuned neighbours: which of them, and its weight, are chosen on the validation items."""
+    """The hybrid of the next-item model and tuned neighbours: which of them, how they are pooled, and the weight are chosen on the validation items."""
     loaded = load(data)
     split = leave_one_out(loaded.sequences)
     model = given.fitted(data, loaded, "next", seed)
     near = tuned_floors(split, only=("session_knn", "item_knn", "markov"))
     best, hybrid = chosen(model, near, split.validation.sample(4000, seed), repeats=split.repeats)
-    note = f"weight {hybrid.weight:g} of the model, beside {best}"
+    note = f"{hybrid.pool} pool, weight {hybrid.weight:g} of the model, beside {best}"
     scorers = {"hybrid": hybrid, "next": model, **near}
     rankings = {name: rank_all(one, split.test) for name, one in scorers.items()}
     rows = [{**r, "note": note} for r in _rows(data, "hybrid", "ours", rankings["hybrid"], goals=GOALS[data])]

@@ -1,9 +1,11 @@
-"""The hybrid: a sequence model and neighbours, mixed as probabilities. Figures of it are labelled `hybrid`, never as the model's own."""
+"""The hybrid: a sequence model and neighbours, pooled as probabilities. Figures of it are labelled `hybrid`, never as the model's own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,39 +17,48 @@ from recsys.sequences import Sequences
 from recsys.split import Examples
 from recsys.votes import blocks
 
+Pool = Literal["linear", "logarithmic"]
+SMOOTH = 0.2  # of the model in the votes of a logarithmic pool
 WEIGHTS = tuple(float(w) for w in np.round(np.arange(0.0, 1.01, 0.1), 2))
 
 
 @dataclass
 class Hybrid:
-    """p = weight · softmax(model) + (1 - weight) · votes / all votes.
+    """Two opinions about what comes next, p = softmax(model) and q = votes / all votes, as one.
 
     A sequence model spreads its probability over items that it takes for alike; neighbours put theirs on the few that past sessions
-    held. A mixture keeps what either is sure of (linear opinion pool, Stone 1961; for session kNN with a recurrent network:
-    Jannach & Ludewig 2017). A history for which no neighbour votes gets the model alone.
+    held. A linear pool, weight · p + (1 - weight) · q, keeps what either is sure of (Stone 1961; for session kNN with a recurrent
+    network: Jannach & Ludewig 2017). A logarithmic one, p^weight · q'^(1 - weight) over its sum with q' = .8 q + .2 p, asks both to
+    agree (Genest & Zidek 1986); the part of p keeps an item that no neighbour voted for from being ruled out. A history for which no
+    neighbour votes gets the model alone.
 
     Attributes:
         model: its scores are log-probabilities, or logits.
         neighbours: its scores are votes, none below zero.
         weight: of the model, from 0 to 1; `chosen` finds it on validation examples.
         sharpness: power of the votes before they are shares; above 1 the leading items gain.
+        pool: of the two.
     """
 
     model: Scorer
     neighbours: Scorer
     weight: float = 0.5
     sharpness: float = 1.0
+    pool: Pool = "linear"
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
             raise UserError(f"weight is {self.weight}", where="hybrid", mend="use 0 (neighbours) to 1 (model)")
         if not self.sharpness > 0:
             raise UserError(f"sharpness is {self.sharpness}", where="hybrid", mend="use a number above 0")
+        if self.pool not in get_args(Pool):
+            raise UserError(f"no pool '{self.pool}'", where="hybrid", mend=f"use {' or '.join(get_args(Pool))}")
 
     def scores(self, history: Sequences) -> NDArray[np.float32]:
         """(N, items) probabilities."""
         model = softmax(self.model.scores(history))
-        return mixture(model, shares(self.neighbours.scores(history), self.sharpness, model), self.weight)
+        votes = shares(self.neighbours.scores(history), self.sharpness, model)
+        return pooled(model, votes, self.weight, self.pool)
 
 
 def softmax(scores: NDArray) -> NDArray[np.float32]:
@@ -73,62 +84,71 @@ def shares(votes: NDArray, sharpness: float, otherwise: NDArray) -> NDArray[np.f
     return np.where(total > 0, part / np.where(total > 0, total, 1.0), otherwise).astype(np.float32, copy=False)
 
 
-def mixture(model: NDArray[np.float32], votes: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
-    """`weight` of the first probabilities and the rest of the second."""
-    return (np.float32(weight) * model + np.float32(1.0 - weight) * votes).astype(np.float32, copy=False)
+def pooled(
+    model: NDArray[np.float32], votes: NDArray[np.float32], weight: float, pool: Pool = "linear"
+) -> NDArray[np.float32]:
+    """`weight` of the first probabilities (N, items) and the rest of the second, as `Hybrid` says."""
+    if pool == "linear":
+        return _mixture(model, votes, weight)
+    tiny = np.finfo(np.float32).tiny  # an item that the model rules out
+    smooth = np.log(np.maximum(_mixture(model, votes, SMOOTH), tiny))
+    return softmax(np.float32(weight) * np.log(np.maximum(model, tiny)) + np.float32(1.0 - weight) * smooth)
+
+
+def _mixture(one: NDArray[np.float32], other: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
+    return (np.float32(weight) * one + np.float32(1.0 - weight) * other).astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What one mixture reached on the validation examples: recall@20 (of one target, whether it is among the first 20) and mrr@20."""
+    """What one hybrid reached on the validation examples: recall@20 (of one target, whether it is among the first 20) and mrr@20."""
 
     weight: float
     sharpness: float
+    pool: Pool
     recall: float
     mrr: float
 
 
 def trials(
     model: Scorer, neighbours: Scorer, asked: Examples,
-    weights: Sequence[float] = WEIGHTS, sharpness: Sequence[float] = (1.0,), block: int = 512, repeats: bool = True,
+    weights: Sequence[float] = WEIGHTS, sharpness: Sequence[float] = (1.0,), pools: Sequence[Pool] = ("linear",), block: int = 512,
+    repeats: bool = True,
 ) -> list[Trial]:  # fmt: skip
-    """Every pair of weight and sharpness on validation examples that neither part was trained on; both are asked once.
+    """Every weight, sharpness and pool on validation examples that neither part was trained on; both are asked once.
 
     Args:
         repeats: whether items of the history are ranked.
     """
-    ranks = np.empty((len(sharpness), len(weights), len(asked)))
+    settings = list(product(pools, sharpness, weights))
+    ranks = np.empty((len(settings), len(asked)))
     start = 0
     for part in blocks(asked.history, block):
         rows = slice(start, start + len(part))
         start += len(part)
         one, two = softmax(model.scores(part)), neighbours.scores(part)
-        for i, power in enumerate(sharpness):
-            other = shares(two, power, one)
-            for j, weight in enumerate(weights):
-                mixed = mixture(one, other, weight)
-                if not repeats:
-                    exclude(mixed, part)
-                ranks[i, j, rows] = ranks_of(mixed, asked.target[rows] - FIRST)
+        other = {power: shares(two, power, one) for power in sharpness}
+        for number, (pool, power, weight) in enumerate(settings):
+            both = pooled(one, other[power], weight, pool)
+            if not repeats:
+                exclude(both, part)
+            ranks[number, rows] = ranks_of(both, asked.target[rows] - FIRST)
     recall, mrr = per_user(ranks, "recall@20").mean(-1), per_user(ranks, "mrr@20").mean(-1)
     return [
-        Trial(weight, power, float(recall[i, j]), float(mrr[i, j]))
-        for i, power in enumerate(sharpness)
-        for j, weight in enumerate(weights)
+        Trial(weight, power, pool, float(recall[number]), float(mrr[number]))
+        for number, (pool, power, weight) in enumerate(settings)
     ]
 
 
 def chosen(
-    model: Scorer, neighbours: Mapping[str, Scorer], asked: Examples, repeats: bool = True, **grid: Sequence[float]
-) -> tuple[str, Hybrid]:
-    """The best mixture on validation examples with one of several neighbours, see `best_of`, and that one's name."""
-    found = {
-        name: trials(model, near, asked, repeats=repeats, **grid)  # type: ignore[arg-type]
-        for name, near in neighbours.items()
-    }
+    model: Scorer, neighbours: Mapping[str, Scorer], asked: Examples, repeats: bool = True,
+    pools: Sequence[Pool] = ("linear", "logarithmic"),
+) -> tuple[str, Hybrid]:  # fmt: skip
+    """The best hybrid on validation examples with one of several neighbours, see `best_of`, and that one's name."""
+    found = {name: trials(model, near, asked, pools=pools, repeats=repeats) for name, near in neighbours.items()}
     first = best_of([trial for each in found.values() for trial in each])
     name = next(name for name, each in found.items() if first in each)
-    return name, Hybrid(model, neighbours[name], first.weight, first.sharpness)
+    return name, Hybrid(model, neighbours[name], first.weight, first.sharpness, first.pool)
 
 
 def best_of(found: Sequence[Trial]) -> Trial:

@@ -46,6 +46,23 @@ def test_scores_are_the_mixture_written_out(parts, weight):
     assert found.sum(1) == pytest.approx(np.ones(6), abs=1e-5)
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.6, 1.0])
+def test_a_logarithmic_pool_is_the_product_written_out(parts, weight):
+    logs, votes = parts
+    found = Hybrid(Fixed(logs), Fixed(votes), weight, pool="logarithmic").scores(histories(6))
+    for row, log, vote in zip(found, logs, votes, strict=True):
+        share = vote / vote.sum() if vote.any() else np.exp(log)
+        both = np.exp(log) ** weight * (0.8 * share + 0.2 * np.exp(log)) ** (1 - weight)
+        assert row == pytest.approx(both / both.sum(), abs=1e-6)
+
+
+def test_a_logarithmic_pool_stands_an_item_that_the_model_rules_out():
+    found = Hybrid(Fixed(np.array([[0.0, -np.inf]])), Fixed(np.array([[1.0, 1.0]])), 0.5, pool="logarithmic").scores(
+        histories(1, 2)
+    )
+    assert found[0] == pytest.approx([1.0, 0.0], abs=1e-6)
+
+
 def test_softmax_gives_log_probabilities_back_and_stands_large_scores(parts):
     logs, _ = parts
     assert softmax(logs) == pytest.approx(np.exp(logs), abs=1e-6)
@@ -65,7 +82,7 @@ def test_a_vote_below_zero_fails(parts):
         Hybrid(Fixed(logs), Fixed(logs)).scores(histories(6))
 
 
-@pytest.mark.parametrize("setting", [{"weight": 1.5}, {"sharpness": 0.0}])
+@pytest.mark.parametrize("setting", [{"weight": 1.5}, {"sharpness": 0.0}, {"pool": "cubic"}])
 def test_a_setting_out_of_range_is_one_clear_line(parts, setting):
     with pytest.raises(UserError, match="use "):
         Hybrid(Fixed(parts[0]), Fixed(parts[1]), **setting)
@@ -75,9 +92,15 @@ def test_trials_equal_ranking_each_hybrid_by_itself(parts):
     logs, votes = parts
     target = np.array([3, 1, 4, 1, 5, 2]) + FIRST
     for trial in trials(
-        Fixed(logs), Fixed(votes), Examples.of(histories(6), target), (0.0, 0.5, 1.0), (1.0, 2.0), block=4
+        Fixed(logs),
+        Fixed(votes),
+        Examples.of(histories(6), target),
+        (0.0, 0.5, 1.0),
+        (1.0, 2.0),
+        ("linear", "logarithmic"),
+        block=4,
     ):
-        hybrid = Hybrid(Fixed(logs), Fixed(votes), trial.weight, trial.sharpness)
+        hybrid = Hybrid(Fixed(logs), Fixed(votes), trial.weight, trial.sharpness, trial.pool)
         rank = ranks_of(hybrid.scores(histories(6)), target - FIRST)
         assert trial.recall == pytest.approx((rank < 20).mean())
         assert trial.mrr == pytest.approx((1 / (rank + 1)).mean())
