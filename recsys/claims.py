@@ -156,15 +156,15 @@ def who(model: SessionRecommender, loaded: Loaded, seed: int) -> list[Row]:
 
 
 def _probe(x: NDArray, label: NDArray, teach: NDArray, ask: NDArray) -> NDArray[np.float64]:
-    """Scores (A,) of a logistic regression whose penalty is chosen within those who teach."""
+    """Scores (A,) of a logistic regression whose penalty is chosen within those who teach.
+
+    Columns are taken as they are: items are 0 or 1, and a history's directions share one scale, on which leading ones count more.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
-    scale = MaxAbsScaler() if hasattr(x, "tocsr") else StandardScaler()
-    chosen = GridSearchCV(LogisticRegression(max_iter=300), {"C": np.logspace(-4, 1, 6)}, cv=3, scoring="roc_auc")
-    return make_pipeline(scale, chosen).fit(x[teach], label[teach]).decision_function(x[ask])
+    probe = GridSearchCV(LogisticRegression(max_iter=300), {"C": np.logspace(-4, 1, 6)}, cv=3, scoring="roc_auc")
+    return probe.fit(x[teach], label[teach]).decision_function(x[ask])
 
 
 def injected(data: str, steps: int, seed: int, device: str, share: float = 0.01) -> list[Row]:
