@@ -132,6 +132,8 @@ class AudioClassifier(PretrainedEncoder):
         (note or say)("the encoder stays as it is" if not self.rate_ else f"fine-tuned at a rate of {self.rate_:g}")
         one = fitted(self.rate_, np.arange(len(label)), config, note)
         self.encoder_, self.heads_ = one.encoder_, one.heads_
+        if self.rate_:
+            self.history_ = one.history_
 
     def _fit_all(
         self, recordings: Recordings, label: NDArray, config: TrainConfig, note: Note | None, head: nn.Module | None = None
