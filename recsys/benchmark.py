@@ -76,7 +76,7 @@ FRACTIONS = (0.1, 0.3)
 ONCE = ("prepare", "latency", "catalogue", "training", "pace")  # speed, the same for every seed
 # steps of training, by data and method
 STEPS = {
-    ("beauty", "next"): 1050, ("sports", "next"): 1670, ("toys", "next"): 910, ("movielens_1m_sasrec", "next"): 5600,
+    ("beauty", "next"): 1050, ("sports", "next"): 1670, ("toys", "next"): 910, ("movielens_1m_sasrec", "next"): 11000,
     ("diginetica", "next"): 2600, ("tmall", "next"): 800, ("retailrocket", "next"): 1500, ("nowplaying", "next"): 1500,
     ("beauty", "bert4rec"): 6000,
 }  # fmt: skip
@@ -84,7 +84,6 @@ SHAPES = {
     **dict.fromkeys(session_bench.CHOSEN, session_bench.SHAPE),
     # histories are long and items few: all items are scored, and windows at random places read what lies before the last 200 events
     "movielens_1m_sasrec": (
-        "model.start=random",
         "model.length=200",
         "model.depth=2",
         "model.dim=64",

@@ -16,7 +16,7 @@ from recsys.split import Examples
 from recsys.votes import Votes
 
 MAIN = "ndcg@10"
-BLOCK = 64  # columns of which `first_of` takes one maximum
+GROUP = 64  # columns of which `first_of` takes one maximum
 METRICS = (MAIN, "hr@10", "mrr@10", "recall@20", "mrr@20")
 
 
@@ -123,16 +123,17 @@ def among(scores: NDArray, target: NDArray, count: int, generators: Sequence[np.
 def first_of(scores: NDArray, k: int) -> NDArray[np.int32]:
     """Columns of each row's `k` highest scores (M, k), best first, equal ones in the columns' order; -1 where it is `-inf`.
 
-    The `k`th highest of the maxima of blocks of columns is a bound that `k` scores reach, and most do not: what is left is sorted.
+    The `k`th highest of the maxima of groups of columns is a bound that `k` scores reach, and most do not: what is left is sorted. A
+    group's columns stand far apart, so that the maxima of many groups are taken side by side.
     """
     rows, columns = scores.shape
     k = min(k, columns)
     found = np.full((rows, k), -1, dtype=np.int32)
-    whole = columns // BLOCK * BLOCK
-    if whole < k * BLOCK:  # fewer blocks than are asked for
+    whole = columns // GROUP * GROUP
+    if whole < k * GROUP:  # fewer groups than are asked for
         bounds = np.partition(scores, -k, axis=1)[:, -k]
     else:
-        bounds = np.partition(scores[:, :whole].reshape(rows, -1, BLOCK).max(2), -k, axis=1)[:, -k]
+        bounds = np.partition(scores[:, :whole].reshape(rows, GROUP, -1).max(1), -k, axis=1)[:, -k]
     for row, bound, into in zip(scores, bounds, found, strict=True):
         left = np.flatnonzero(row >= bound if bound > -np.inf else row > bound)
         values = row[left]
