@@ -31,9 +31,11 @@ def reliability(label: ArrayLike, probability: ArrayLike, bins: int = 15) -> lis
     """
     y, p = np.asarray(label, dtype=float), np.asarray(probability, dtype=float)
     if y.shape != p.shape or y.ndim != 1 or not len(y):
-        raise UserError(f"{y.shape} labels for {p.shape} probabilities", where="calibration")
+        raise UserError(
+            f"{y.shape} labels for {p.shape} probabilities", where="calibration", mend="give one of each a row"
+        )
     if not ((p >= 0) & (p <= 1)).all():
-        raise UserError("a probability lies outside [0, 1]", where="calibration")
+        raise UserError("a probability lies outside [0, 1]", where="calibration", mend="give probabilities, not scores")
     order = np.argsort(p, kind="stable")
     y, p = y[order], p[order]
     edges = np.unique(np.searchsorted(p, p[np.linspace(0, len(p) - 1, bins + 1).astype(int)[1:-1]], side="right"))

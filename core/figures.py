@@ -42,21 +42,19 @@ def falls(metric: str) -> bool:
 
 
 def goals(rows: list[Row]) -> list[Row]:
-    """One row of ours for each figure that has a goal, in the order of the record."""
-    found: dict[tuple, Row] = {}
-    for r in rows:
-        if r["goal"] is not None and r["value"] is not None:
-            found.setdefault((r["test"], r["data"], r["metric"]), r)
-    return list(found.values())
+    """Every row that has a goal and a figure, in the order of the record."""
+    return [r for r in rows if r["goal"] is not None and r["value"] is not None]
 
 
 def mains(rows: list[Row]) -> list[Row]:
-    """The first of ours with a goal of each test on each data set: what the test is about; and every other that missed its goal."""
+    """The first with a goal of each test on each data set: what the test is about; and every other that missed its goal. A figure that two
+    tests hold stands once."""
     found: dict[tuple, Row] = {}
+    begun: set[tuple] = set()
     for r in goals(rows):
-        first = found.setdefault((r["test"], r["data"]), r)
-        if first is not r and not met(r):
-            found[r["test"], r["data"], r["method"], r["metric"]] = r
+        if (r["test"], r["data"]) not in begun or not met(r):
+            found.setdefault((r["data"], r["method"], r["metric"], r["value"]), r)
+        begun.add((r["test"], r["data"]))
     return list(found.values())
 
 

@@ -17,7 +17,7 @@ from core.bench import Row, row
 from core.errors import UserError
 from core.monitors import feature_std, rankme
 from core.probes import knn, linear
-from core.statistics import bootstrap, paired
+from core.statistics import auroc, bootstrap, paired
 
 PROBES = ("kNN", "linear")
 DRAWS = 400  # bootstrap samples of the test rows
@@ -51,7 +51,9 @@ class Exam:
                 mend="two for auroc, two or more for accuracy",
             )
         if (self.train & self.test).any() or not self.test.any():
-            raise UserError("training and test rows overlap, or there is no test row", where="exam")
+            raise UserError(
+                "training and test rows overlap, or there is no test row", where="exam", mend="part the rows"
+            )
 
 
 def guesses(features: NDArray, exam: Exam, probe: str, seed: int = 0) -> NDArray:
@@ -65,17 +67,6 @@ def guesses(features: NDArray, exam: Exam, probe: str, seed: int = 0) -> NDArray
         groups = None if exam.groups is None else exam.groups[exam.train]
         shares = linear(train_x, label, test_x, groups, costs=(1e-3, 1e-2, 1e-1, 1.0), seed=seed)
     return shares[:, 1] if exam.metric == "auroc" else np.unique(label)[shares.argmax(1)]
-
-
-def auroc(target: NDArray[np.bool_], score: NDArray) -> float:
-    """Area under the ROC curve (Mann & Whitney 1947), ties counted half; nan where one class is missing."""
-    from scipy.stats import rankdata
-
-    positive = int(target.sum())
-    if positive in (0, len(target)):
-        return float("nan")
-    rank = rankdata(score)
-    return float((rank[target].sum() - positive * (positive + 1) / 2) / (positive * (len(target) - positive)))
 
 
 def examine(

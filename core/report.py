@@ -82,8 +82,10 @@ def figure(width: float = 7.0, height: float = 3.0):
 
 
 def worded(name: object) -> str:
-    """A name out of the data as matplotlib shows it letter by letter: it would take what stands between two `$` for a formula."""
-    return str(name).replace("$", r"\$")
+    """A name out of the data as matplotlib shows it letter by letter: it would take what stands between two `$` for a formula, and leave
+    a name that begins with `_` out of the legend."""
+    words = str(name).replace("$", r"\$")
+    return f" {words}" if words.startswith("_") else words
 
 
 def svg(drawing: Any) -> str:

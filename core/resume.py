@@ -51,8 +51,8 @@ def save_state(
     """
     if distributed.rank() > 0:
         return
-    folder = out / "resume"
-    temporary = folder / "state.pt.tmp"
+    path = _state(out)
+    temporary = path.with_name("state.pt.tmp")
     state = {
         "method": method.state_dict(), "optimizer": optimizer.state_dict(), "settings": json.dumps(settings),
         "place": asdict(place), "average": None if average is None else average.weights,
@@ -60,16 +60,21 @@ def save_state(
     content = io.BytesIO()  # through memory: Python says why it cannot write, torch's own writer does not
     torch.save(state, content)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, folder / "state.pt")
+        os.replace(temporary, path)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
         raise cannot_write("the training state", out, error) from error
+
+
+def goes_on(out: Path) -> bool:
+    """Whether a training in `out` would read saved weights over those that it is given. The first process looks for all."""
+    return distributed.any_of(distributed.rank() == 0 and _state(out).exists())[0]
 
 
 def load_state(out: Path, settings: dict, device: torch.device) -> dict[str, Any] | None:
@@ -78,7 +83,7 @@ def load_state(out: Path, settings: dict, device: torch.device) -> dict[str, Any
     Raises:
         UserError: it cannot be read, or belongs to a run of other settings.
     """
-    path = out / "resume" / "state.pt"
+    path = _state(out)
     content = None
     if distributed.rank() == 0:
         if path.exists():
@@ -105,6 +110,10 @@ def load_state(out: Path, settings: dict, device: torch.device) -> dict[str, Any
     if distributed.rank() == 0:
         _forget_after(out / "metrics.jsonl", place.step)
     return {**state, "place": place}
+
+
+def _state(out: Path) -> Path:
+    return out / "resume" / "state.pt"
 
 
 def _forget_after(log: Path, step: int) -> None:

@@ -17,7 +17,8 @@ SAME_SECONDS = 5.0  # torchrun passes on a signal that the terminal has already 
 class Held:
     """`with Held() as held`: the first signal asks to stop (`held.asked()`), the second one stops at once.
 
-    Outside the main thread, where Python delivers no signal, nothing is held.
+    Outside the main thread, where Python delivers no signal, nothing is held. Where one of several processes fails, they go on being
+    held: torchrun then ends the process, and it would do so before the one line that says why.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,9 @@ class Held:
             self._before = {kind: signal.signal(kind, self._take) for kind in HELD}
         return self
 
-    def __exit__(self, *ended: object) -> None:
+    def __exit__(self, failed: type[BaseException] | None, *where: object) -> None:
+        if failed is not None and world() > 1:
+            return
         for kind, handler in self._before.items():
             signal.signal(kind, handler)
 

@@ -1,4 +1,4 @@
-"""Uncertainty: bootstrap intervals, clustered by patient, card, speaker or user, and paired differences."""
+"""Uncertainty: bootstrap intervals, clustered by patient, card, speaker or user, and paired differences; and a metric that all domains share."""
 
 from __future__ import annotations
 
@@ -124,3 +124,20 @@ def mean_interval(values: ArrayLike, groups: ArrayLike | None = None, *, draws: 
         means.append(sums[picked].sum() / sizes[picked].sum())
     low, high = _interval(means, 0.95)
     return Estimate(float(values.mean()), low, high)
+
+
+def auroc(target: ArrayLike, score: ArrayLike) -> float:
+    """Area under the ROC curve (Mann & Whitney 1947), ties counted half; nan where one class is missing.
+
+    Args:
+        target: (N,) bool, or 1 and 0.
+        score: (N,), the higher the likelier.
+    """
+    from scipy.stats import rankdata
+
+    there = np.asarray(target, dtype=bool)
+    positive = int(there.sum())
+    if positive in (0, len(there)):
+        return float("nan")
+    rank = rankdata(score)
+    return float((rank[there].sum() - positive * (positive + 1) / 2) / (positive * (len(there) - positive)))

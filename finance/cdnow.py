@@ -30,7 +30,7 @@ from core.bench import Row, row
 from core.codec import Scale
 from core.device import one_thread
 from core.heads import MixtureHead
-from core.statistics import bootstrap, paired
+from core.statistics import auroc, bootstrap, paired
 from finance import trees
 from finance.bgnbd import BGNBD, Counts, GammaGamma
 from finance.data import DAY, Transactions, read
@@ -209,12 +209,6 @@ def counted(customers: Customers) -> tuple[Array, Array]:
     paid = learn & (mean > 0)
     money = GammaGamma.fit(number[paid], mean[paid])
     return model.silent(counts, customers.weeks), model.expected(counts, customers.weeks) * money.expected(number, mean)
-
-
-def auroc(target: Array, score: Array) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(target, score))
 
 
 def spearman(target: Array, score: Array) -> float:

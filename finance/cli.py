@@ -164,12 +164,12 @@ class Score:
     schema: Path | None = None
 
     def run(self) -> None:
-        from core.tables import check_format, write_table
+        from core.tables import check_table, write_table
         from finance.classifier import judges
         from finance.tables import score_table
         from finance.thresholds import Threshold
 
-        check_format(self.out)
+        check_table(self.out, self.pseudonymise)
         alert = None if self.threshold is None else Threshold.read(self.threshold).of(self.by)
         scorer, classifier = judges(self.run_folder, self.by)
         table = load(self.data, self.schema, labels=classifier is not None, view=scorer.fitted()[0].recipe_.view)
@@ -201,11 +201,11 @@ class Embed:
     schema: Path | None = None
 
     def run(self) -> None:
-        from core.tables import check_format, write_table
+        from core.tables import check_table, write_table
         from finance.estimators import TransactionEncoder
         from finance.tables import embedding_table
 
-        check_format(self.out)
+        check_table(self.out, self.pseudonymise)
         encoder = TransactionEncoder.load(self.run_folder)
         table = load(self.data, self.schema, labels=False, view=encoder.recipe_.view)
         made = embedding_table(encoder, table, self.per, self.pseudonymise)

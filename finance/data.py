@@ -134,7 +134,8 @@ class Transactions:
         fault = (faults.MISSING.format(role="counterparty"), f"column {self.schema.counterparty}")
         aside = Quarantine([*self.quarantine.records, *((f"row {n}", *fault) for n in frame["row"][~known])])
         if not known.any():
-            raise UserError(f"no usable row is left; {aside.summary()}", where="data")
+            mend = f"give payments that name their {self.schema.counterparty}, or view=card"
+            raise UserError(f"no usable row is left; {aside.summary()}", where="data", mend=mend)
         roles = {"entity": frame["counterparty"], "counterparty": frame["entity"], schema.counterparty: frame["entity"]}
         turned = frame.assign(**roles)[known].reset_index(drop=True)
         return replace(self, frame=turned, schema=schema, quarantine=aside, view=view)
@@ -158,7 +159,7 @@ def examine(data: str | Path, schema: str | Path | Schema | None = None, *, labe
     found = source(data, schema, labels=labels)
     raw = load(found)
     if len(raw) == 0:
-        raise UserError("the file holds no rows", where=found.path)
+        raise UserError("the file holds no rows", where=found.path, mend="give a log of one row a payment")
     digests = [sha256(part) for part in found.parts]
     if found.name in KNOWN and digests[0] != KNOWN[found.name].sha256.get(found.path.name):
         raise UserError(

@@ -58,7 +58,7 @@ class World:
 def generate(world: World = World()) -> pd.DataFrame:
     """The log, in time order: transaction, time, card, terminal, channel, amount, fraud, scenario; description where it is asked for."""
     if world.cards < 1 or world.days < 1:
-        raise UserError("a generated set needs at least one card and one day", where="--size")
+        raise UserError(f"{world.cards} cards over {world.days} days", where="--size", mend="give one or more of both")
     rng = np.random.default_rng(world.seed)
     frame = _payments(world, rng)
     frame["scenario"] = np.int64(0)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import os
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from core.errors import UserError
+from core.tables import pseudonyms
 from finance.classifier import FraudClassifier
 from finance.data import Transactions
 from finance.estimators import FraudScorer, TransactionEncoder
 from finance.groups import Groups
 from finance.split import on_or_after
-
-KEY = "TACIT_KEY"
 
 
 def score_table(
@@ -57,7 +52,7 @@ def embedding_table(
     data = encoder.seen(data)
     if per == "card":
         cards, states = encoder.transform_cards(data)
-        keys = pd.DataFrame({data.schema.entity: _hashed(pd.Series(cards)) if pseudonymise else cards})
+        keys = pd.DataFrame({data.schema.entity: pseudonyms(cards) if pseudonymise else cards})
         if isinstance(encoder.heads_, Groups):
             keys["group"] = encoder.groups_of(states)
     else:
@@ -69,15 +64,5 @@ def embedding_table(
 def _keys(data: Transactions, pseudonymise: bool) -> pd.DataFrame:
     keys = pd.DataFrame({"row": data.frame["row"]})
     if data.schema.id:
-        keys[data.schema.id] = _hashed(data.frame["id"]) if pseudonymise else data.frame["id"]
+        keys[data.schema.id] = pseudonyms(data.frame["id"]) if pseudonymise else data.frame["id"]
     return keys
-
-
-def _hashed(values: pd.Series) -> pd.Series:
-    """Keyed hashes (HMAC-SHA-256, 16 hex digits): equal ids stay equal, and nobody without the key can try ids."""
-    key = os.environ.get(KEY, "")
-    if not key:
-        raise UserError(
-            "there is no key to hash ids with", where=f"{KEY} is not set", mend=f"set {KEY} to a long secret"
-        )
-    return values.map(lambda v: hmac.new(key.encode(), str(v).encode(), hashlib.sha256).hexdigest()[:16])

@@ -142,13 +142,13 @@ class Explain:
         import numpy as np
 
         from core.errors import UserError
-        from core.tables import check_format, write_table
+        from core.tables import check_table, write_table
         from finance.estimators import FraudScorer
         from finance.explain import explain
         from finance.split import on_or_after
 
         if self.out is not None:
-            check_format(self.out)
+            check_table(self.out)
         if self.top < 1 or self.reasons < 1:
             raise UserError("nothing to explain", where="--top, --reasons", mend="give numbers of 1 or more")
         scorer = FraudScorer.load(self.run_folder)
@@ -191,12 +191,12 @@ class Drift:
     schema: Path | None = None
 
     def run(self) -> None:
-        from core.tables import check_format, write_table
+        from core.tables import check_table, write_table
         from finance.drift import drift
         from finance.estimators import FraudScorer, TransactionEncoder
 
         if self.out is not None:
-            check_format(self.out)
+            check_table(self.out)
         encoder = TransactionEncoder.load(self.run_folder)
         scorer = FraudScorer(encoder) if encoder.scores else None
         since = encoder.until_ if self.since is None else day_of(self.since, "--since")

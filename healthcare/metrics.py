@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from core import calibration, selective
+from core import calibration, selective, statistics
 from healthcare.findings import averaged
 
 SPECIFICITY = 0.90
@@ -24,18 +24,6 @@ def _ranking(target: NDArray[np.bool_], score: NDArray[np.float64]) -> tuple[NDA
     ordered = score[order]
     last = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
     return np.cumsum(target[order])[last], last + 1
-
-
-def _binary_auroc(target: NDArray[np.bool_], score: NDArray[np.float64]) -> float:
-    positives = int(target.sum())
-    negatives = len(target) - positives
-    if positives == 0 or negatives == 0:
-        return float("nan")
-    hits, called = _ranking(target, score)
-    misses = called - hits
-    hits, misses = np.append(0, hits), np.append(0, misses)
-    area = np.sum(np.diff(misses) * (hits[1:] + hits[:-1])) / 2  # trapezoids: a tie counts one half
-    return float(area / (positives * negatives))
 
 
 def _binary_average_precision(target: NDArray[np.bool_], score: NDArray[np.float64]) -> float:
@@ -51,7 +39,7 @@ def auroc(target: ArrayLike, probability: ArrayLike) -> float:
 
     Not a number where a class is absent; of findings, those without both answers are left out.
     """
-    return averaged(_binary_auroc, target, probability)
+    return averaged(statistics.auroc, target, probability)
 
 
 def average_precision(target: ArrayLike, probability: ArrayLike) -> float:

@@ -27,12 +27,10 @@ def nearest(
         owner, owners: patients (N,) and (M,): images of the same patient are passed over.
 
     Raises:
-        UserError: fewer than k images to choose from.
+        UserError: k below 1, or fewer than k images to choose from.
     """
     if not 1 <= k <= len(among):
-        raise UserError(
-            f"{k} similar cases among {len(among)} images", where="k", mend="ask for fewer, or give more images"
-        )
+        raise UserError(f"{k} similar cases among {len(among)} images", where="--k", mend=f"ask for 1 to {len(among)}")
     mean, scale = among.mean(0, dtype=np.float64), among.std(0, dtype=np.float64)
     scale[scale < 1e-9] = 1.0
     a, b = (unit_rows((x - mean) / scale) for x in (query, among))

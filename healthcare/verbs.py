@@ -127,6 +127,7 @@ class Predict:
         coverage: say nothing on the least confident images, so that this share of held-out ones would be answered; 1: always answer.
         prevalence: of the second of two classes among these images, from 0 to 1, or `estimate`, from the images themselves.
         views: drawn views of each image that are averaged in; as the classifier was fitted where none is given.
+        pseudonymise: replace the names of files by keyed hashes; the key is read from the environment variable TACIT_KEY.
         device: cpu, cuda, cuda:1, …
     """
 
@@ -136,20 +137,23 @@ class Predict:
     coverage: float | None = 0.9
     prevalence: str | None = None
     views: int | None = None
+    pseudonymise: bool = False
     device: str = "cpu"
 
     def run(self) -> None:
-        from core.tables import check_format, write_table
+        from core.tables import check_table, pseudonyms, write_table
         from healthcare.classifier import ImageClassifier
         from healthcare.data import read_new
         from healthcare.tables import predictions
 
-        check_format(self.out)
+        check_table(self.out, self.pseudonymise)
         prevalence = None if self.prevalence is None else _prevalence(self.prevalence)
         classifier = ImageClassifier.load(self.run_).on(self.device)
         classifier.views = classifier.views if self.views is None else self.views
         images = read_new(self.data, classifier.reading)
         table = predictions(classifier, images, prevalence, self.coverage)
+        if self.pseudonymise:
+            table["where"] = pseudonyms(table["where"])
         print(f"{len(images)} images: {write_table(table, self.out)}")
         print(f"low, high: {classifier.interval_means()}")
         if prevalence == "estimate":
@@ -170,29 +174,34 @@ class Embed:
         run_: the run folder.
         data: images; labels and splits, where given, are not used.
         out: parquet file.
+        pseudonymise: replace the names of files by keyed hashes; the key is read from the environment variable TACIT_KEY.
         device: cpu, cuda, cuda:1, …
     """
 
     run_: Annotated[Path, tyro.conf.arg(name="run")]
     data: str
     out: Path = Path("embeddings.parquet")
+    pseudonymise: bool = False
     device: str = "cpu"
 
     def run(self) -> None:
-        from core.tables import check_format, write_table
+        from core.tables import check_table, pseudonyms, write_table
         from healthcare.data import Images, read_new
         from healthcare.estimators import ImageEncoder
         from healthcare.tables import embeddings
         from healthcare.volumes import Volumes, open_volumes
 
-        check_format(self.out)
+        check_table(self.out, self.pseudonymise)
         encoder = ImageEncoder.load(self.run_).on(self.device)
         reading = encoder.reading
         if encoder.recipe_.patches:  # as it was trained: cube by cube
             images: Images | Volumes = open_volumes(self.data, reading.size, reading.limits)
         else:
             images = read_new(self.data, reading)
-        print(f"{len(images)} images: {write_table(embeddings(encoder, images), self.out)}")
+        table = embeddings(encoder, images)
+        if self.pseudonymise:
+            table["where"] = pseudonyms(table["where"])
+        print(f"{len(images)} images: {write_table(table, self.out)}")
         images.quarantine.tell(self.out.parent)
 
 
@@ -206,6 +215,7 @@ class Similar:
         among: the archive: every usable image of it, its labels shown where it has any.
         out: csv or parquet file.
         k: similar cases an image.
+        pseudonymise: replace the names of files by keyed hashes; the key is read from the environment variable TACIT_KEY.
         device: cpu, cuda, cuda:1, …
     """
 
@@ -214,19 +224,22 @@ class Similar:
     among: str
     out: Path = Path("similar.csv")
     k: int = 5
+    pseudonymise: bool = False
     device: str = "cpu"
 
     def run(self) -> None:
-        from core.tables import check_format, write_table
+        from core.tables import check_table, pseudonyms, write_table
         from healthcare.data import read, read_new
         from healthcare.estimators import ImageEncoder
         from healthcare.tables import similar_cases
 
-        check_format(self.out)
+        check_table(self.out, self.pseudonymise)
         encoder = ImageEncoder.load(self.run_).on(self.device)
         images = read_new(self.data, encoder.reading)
         archive = read(self.among, encoder.reading)
         table = similar_cases(encoder, images, archive, self.k)
+        if self.pseudonymise:
+            table["where"], table["similar"] = pseudonyms(table["where"]), pseudonyms(table["similar"])
         print(
             f"{self.k} similar cases of each of {len(images)} images among {len(archive)}: {write_table(table, self.out)}"
         )

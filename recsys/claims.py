@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from core.bench import Row, row
 from core.codec import Categories
 from core.datasets import locate
-from core.statistics import bootstrap, mean_interval
+from core.statistics import auroc, bootstrap, mean_interval
 from core.statistics import paired as paired_metric
 from recsys.data import Loaded, from_frame, load, read_table
 from recsys.estimators import SessionRecommender
@@ -120,8 +120,6 @@ def who(model: SessionRecommender, loaded: Loaded, seed: int) -> list[Row]:
     Args:
         model: trained on the sequences, without any of those labels.
     """
-    from sklearn.metrics import roc_auc_score
-
     sequences = loaded.sequences
     users = read_table(locate("movielens_1m_sasrec", KNOWN) / "users.parquet").assign(
         key=lambda t: t["user_id"].astype(str)
@@ -141,10 +139,10 @@ def who(model: SessionRecommender, loaded: Loaded, seed: int) -> list[Row]:
         said = {what: _probe(x, label, teach, ask) for what, x in inputs.items()}
         for what, score in said.items():
             role = "floor" if what in ("bag of items", "whole history, untrained") else "ours"
-            auroc = bootstrap(roc_auc_score, label[ask], score, draws=300, seed=seed)
-            rows.append(row(f"ml-1m, {name}", what, role, "auroc", auroc))
+            told = bootstrap(auroc, label[ask], score, draws=300, seed=seed)
+            rows.append(row(f"ml-1m, {name}", what, role, "auroc", told))
         gain = paired_metric(
-            roc_auc_score,
+            auroc,
             label[ask],
             said["whole history"],
             said["bag of items"],
@@ -159,13 +157,14 @@ def who(model: SessionRecommender, loaded: Loaded, seed: int) -> list[Row]:
 
 def _probe(x: NDArray, label: NDArray, teach: NDArray, ask: NDArray) -> NDArray[np.float64]:
     """Scores (A,) of a logistic regression whose penalty is chosen within those who teach."""
-    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
     scale = MaxAbsScaler() if hasattr(x, "tocsr") else StandardScaler()
-    probe = make_pipeline(scale, LogisticRegressionCV(Cs=np.logspace(-4, 1, 6), cv=3, scoring="roc_auc", max_iter=300))
-    return probe.fit(x[teach], label[teach]).decision_function(x[ask])
+    chosen = GridSearchCV(LogisticRegression(max_iter=300), {"C": np.logspace(-4, 1, 6)}, cv=3, scoring="roc_auc")
+    return make_pipeline(scale, chosen).fit(x[teach], label[teach]).decision_function(x[ask])
 
 
 def injected(data: str, steps: int, seed: int, device: str, share: float = 0.01) -> list[Row]:

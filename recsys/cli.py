@@ -209,6 +209,7 @@ class Recommend:
         repeat: items of the history may come again.
         only: text file of items that may be recommended, one a line, such as what is in stock.
         without: text file of items that may not.
+        pseudonymise: replace users by keyed hashes; the key is read from the environment variable TACIT_KEY.
         device: cpu, cuda, ….
         table: columns and limits.
     """
@@ -220,19 +221,22 @@ class Recommend:
     repeat: bool = False
     only: Path | None = None
     without: Path | None = None
+    pseudonymise: bool = False
     device: str = "cpu"
     table: Annotated[Table, tyro.conf.arg(name="")] = field(default_factory=Table)
 
     def run(self) -> None:
-        from core.tables import check_format, write_table
+        from core.tables import check_table, pseudonyms, write_table
         from recsys.tables import read_items
 
-        check_format(self.out)
+        check_table(self.out, self.pseudonymise)
         model = _run(self.run_folder, self.device)
         loaded = _load(self.data, self.table, model, keep_empty=True)
         only = None if self.only is None else read_items(self.only)
         without = [] if self.without is None else read_items(self.without)
         found = model.recommend_sequences(loaded.sequences, self.k, repeat=self.repeat, only=only, without=without)
+        if self.pseudonymise:
+            found["user"] = pseudonyms(found["user"])
         write_table(found, self.out)
         first = found[found["rank"] == 1]
         print(f"{len(found)} recommendations for {len(first)} users: {self.out}")
@@ -261,10 +265,10 @@ class Similar:
 
     def run(self) -> None:
         from core.errors import UserError
-        from core.tables import check_format, write_table
+        from core.tables import check_table, write_table
         from recsys.tables import read_items
 
-        check_format(self.out)
+        check_table(self.out)
         items = [*self.items, *([] if self.file is None else read_items(self.file))]
         if not items:
             raise UserError("no item is given", where="--items", mend="name items, or give a --file of them")
@@ -282,6 +286,7 @@ class Embed:
         data: csv, parquet or folder.
         out: file to write, .parquet or .csv.
         of: next, the state from which the next item is guessed; or whole, of all that a history holds, for questions about its user.
+        pseudonymise: replace users by keyed hashes; the key is read from the environment variable TACIT_KEY.
         device: cpu, cuda, ….
         table: columns and limits.
     """
@@ -290,20 +295,24 @@ class Embed:
     data: str
     out: Path = Path("embeddings.parquet")
     of: Literal["next", "whole"] = "next"
+    pseudonymise: bool = False
     device: str = "cpu"
     table: Annotated[Table, tyro.conf.arg(name="")] = field(default_factory=Table)
 
     def run(self) -> None:
-        from core.tables import check_format, write_table
+        from core.tables import check_table, pseudonyms, write_table
         from recsys.estimators import vector_table
         from recsys.histories import whole
 
-        check_format(self.out)
+        check_table(self.out, self.pseudonymise)
         model = _run(self.run_folder, self.device)
         loaded = _load(self.data, self.table, model, keep_empty=True)
         vectors = whole(model, loaded.sequences) if self.of == "whole" else model.hidden(loaded.sequences)
         found = vector_table(loaded.sequences, vectors)
-        write_table(found.reset_index(), self.out)
+        made = found.reset_index()
+        if self.pseudonymise:
+            made["user"] = pseudonyms(made["user"])
+        write_table(made, self.out)
         lost = int(found["e0"].isna().sum())
         print(
             f"{len(found)} vectors of {found.shape[1]} numbers: {self.out}"

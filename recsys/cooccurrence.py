@@ -12,6 +12,7 @@ from scipy.sparse.linalg import eigsh
 from torch import nn
 
 from core.codec import FIRST
+from core.distributed import broadcast, rank
 from core.encoders import TokenEncoder
 from recsys.sequences import Sequences
 
@@ -91,10 +92,12 @@ def start_items(
 
 def start_near(encoder: TokenEncoder, train: Sequences, note: Callable[[str], None] | None) -> None:
     """Let an encoder's freshly drawn item table start from co-occurrence in the training sequences; a catalogue of more than `MOST` items
-    keeps what was drawn, and `note` is told."""
+    keeps what was drawn, and `note` is told. Of several processes the first one finds the vectors for all."""
     table = encoder.stem.embedding
     assert isinstance(table, nn.Embedding)
     if train.n_items <= MOST:
-        start_items(table, vectors(train, table.embedding_dim))
+        shape = (train.n_items, table.embedding_dim)
+        found = vectors(train, table.embedding_dim) if rank() == 0 else np.empty(shape, dtype=np.float32)
+        start_items(table, broadcast(torch.from_numpy(found)).numpy())
     elif note is not None:
         note(f"{train.n_items} items are more than {MOST}: their vectors start at random, not from co-occurrence")

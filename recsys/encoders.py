@@ -1,7 +1,8 @@
 """Which stem, trunk and head a click log gets, and why.
 
-Sequences are short (Beauty: 9 items on average) and items many, so the item table holds nearly all parameters; one narrow block
-is enough, and a wider model overfits (pilot on Beauty: width 128 peaked after 10 epochs).
+Sequences are short (Beauty: 9 items on average) and items many, so the item table holds nearly all parameters, and one block is enough. A wide
+model of random item vectors overfits (pilot on Beauty: width 128 peaked after 10 epochs), so 64 is the default; the preset `next`, whose
+vectors start from co-occurrence, is 128 wide.
 """
 
 from __future__ import annotations

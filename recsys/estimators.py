@@ -13,26 +13,29 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from core.artifacts import working_folder
 from core.batches import SequenceBatches
-from core.codec import FIRST, MASKED, UNKNOWN, Categories
+from core.codec import FIRST, UNKNOWN, Categories
 from core.config import from_dict, settings, to_dict
 from core.encoders import TokenEncoder
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
 from core.heads import TiedHead
 from core.methods import MaskedConfig
-from core.tokens import Batch, to_device
+from core.resume import goes_on
+from core.tokens import Batch
 from core.training import History, resolve_device
 from recsys.attributes import Attributes, from_lists
 from recsys.cold import with_items
 from recsys.cooccurrence import start_near
 from recsys.data import Columns, Limits, check_catalogue, from_frame
-from recsys.encoders import build_encoder, build_heads, read
+from recsys.encoders import build_encoder, build_heads
 from recsys.methods import RANKING, build, pretext_of
 from recsys.presets import FEWEST, Recipe, recipe
 from recsys.scorer import ItemScorer
 from recsys.sequences import Sequences, occurrences
 from recsys.split import without_last
+from recsys.states import last_states, ready
 
 
 class SessionRecommender(PretrainedEncoder):
@@ -146,7 +149,7 @@ class SessionRecommender(PretrainedEncoder):
         heads = self._prepare(chosen, sequences.catalogue, popularity(train), self.hold_out, data)
         if start is not None:
             self._go_on_from(start)
-        elif chosen.model.start == "cooccurrence":
+        elif chosen.model.start == "cooccurrence" and not (out and goes_on(working_folder(Path(out)))):
             start_near(self.encoder_, train, note)
         known = self._known_attributes()
         if known is not None and known.ignored and note is not None:
@@ -214,7 +217,9 @@ class SessionRecommender(PretrainedEncoder):
         chosen = from_dict(Recipe, config["recipe"])
         catalogue = Categories(tuple(config["catalogue"]))
         if len(config["popularity"]) != len(catalogue.values):
-            raise UserError("the run's catalogue and popularity differ in length", mend="pretrain again")
+            raise UserError(
+                "the run's catalogue and popularity differ in length", where="config.json", mend="pretrain again"
+            )
         new = cls(method=config["method"], seed=chosen.train.seed, hold_out=config["hold_out"])
         new.attributes = from_lists(config["attributes"]) if config.get("attributes") else None
         new._prepare(chosen, catalogue, np.array(config["popularity"]), config["hold_out"], config["data"])
@@ -244,21 +249,8 @@ class SessionRecommender(PretrainedEncoder):
     def hidden(self, history: Sequences, batch: int = 256) -> NDArray[np.float32]:
         """The encoder's state after the last known item (N, dim); NaN for a sequence without any."""
         self._check_fitted()
-        device = resolve_device(self.device)
-        _ready(self.encoder_, device)
-        length, masked = self.recipe_.model.length, isinstance(self.recipe_.objective, MaskedConfig)
-        known = history.known().last(length)
-        result = np.full((len(known), self.encoder_.dim), np.nan, dtype=np.float32)
-        order = np.argsort(known.lengths, kind="stable")
-        order = order[known.lengths[order] > 0]
-        ragged = (_with_mask(known) if masked else known).ragged()
-        with torch.inference_mode():
-            for start in range(0, len(order), batch):
-                rows = order[start : start + batch]
-                given = to_device(ragged.padded(rows, length + 1), device)
-                even = known.lengths[rows[0]] == known.lengths[rows[-1]]
-                result[rows] = read(self.encoder_, given, even).float().cpu().numpy()
-        return result
+        masked, device = isinstance(self.recipe_.objective, MaskedConfig), resolve_device(self.device)
+        return last_states(self.encoder_, history, self.recipe_.model.length, masked, device, batch)
 
     def item_vectors(self) -> NDArray[np.float32]:
         """The vectors of the catalogue's items (items, dim), as the encoder reads and the head compares them."""
@@ -294,7 +286,7 @@ class SessionRecommender(PretrainedEncoder):
         assert isinstance(head, TiedHead)
         if self._scorer is None or self._scorer.head is not head:
             self._scorer = ItemScorer(head)
-        _ready(head, device)
+        ready(head, device)
         return self._scorer.log_probs(torch.from_numpy(hidden).to(device)).cpu().numpy()
 
     def recommend(
@@ -385,18 +377,3 @@ def vector_table(history: Sequences, vectors: NDArray[np.float32]) -> pd.DataFra
 def popularity(sequences: Sequences) -> NDArray[np.int64]:
     """How often each item of the catalogue occurs, (items,)."""
     return occurrences(sequences.items, sequences.n_items)
-
-
-def _ready(module: nn.Module, device: torch.device) -> None:
-    """Put a module on the device, for reading; where it is already, ask no part of it: that takes as long as a session's answer."""
-    weight = next(module.parameters(), None)
-    if module.training or (weight is not None and weight.device != device):
-        module.to(device).eval()
-
-
-def _with_mask(sequences: Sequences) -> Sequences:
-    """Each sequence with a masked item behind it: the place that a masked model is asked about."""
-    ends = sequences.offsets[1:]
-    return replace(
-        sequences, items=np.insert(sequences.items, ends, MASKED), offsets=sequences.offsets + np.arange(len(ends) + 1)
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,6 @@ from recsys.ranking import MAIN, METRICS, Ranking, Scorer, rank_all
 from recsys.sections import sections
 from recsys.sequences import Sequences
 from recsys.split import Examples, Split
-from recsys.tuning import INF
 
 GRIDS: dict[str, list[Any]] = {
     "popularity": [Popularity()],
@@ -33,7 +33,7 @@ GRIDS: dict[str, list[Any]] = {
 SESSION_GRIDS: dict[str, list[Any]] = {
     "session_popularity": [SessionPopularity()],
     "stan": [
-        STAN(500, half_life=h, age=a, reach=r, length=0.5, power=1.5, idf=0.5) for h in (1.5, 5.0) for a in (0.3, INF) for r in (2.0, 5.0)
+        STAN(500, half_life=h, age=a, reach=r, length=0.5, power=1.5, idf=0.5) for h in (1.5, 5.0) for a in (0.3, inf) for r in (2.0, 5.0)
     ],
 }  # fmt: skip
 DENSE = 5000  # items up to which EASE is fitted, in seconds

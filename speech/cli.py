@@ -281,23 +281,23 @@ class Predict:
         run: what finetune wrote.
         data: folder, tar or recording.
         out: .csv or .parquet.
-        pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
+        pseudonymise: replace file names by keyed hashes; the key is read from the environment variable TACIT_KEY.
         device: cpu, cuda, …
     """
 
     run_: Annotated[Path, tyro.conf.arg(name="run")]
     data: str
     out: Path = Path("predictions.csv")
-    pseudonymise: str | None = None
+    pseudonymise: bool = False
     device: str = "cpu"
 
     def run(self) -> None:
         import pandas as pd
 
-        from core.tables import check_format, write_table
+        from core.tables import check_table, write_table
         from speech.classifier import AudioClassifier
 
-        check_format(self.out)
+        check_table(self.out, self.pseudonymise)
         classifier = AudioClassifier.load(self.run_)
         classifier.device = self.device
         recordings = classifier.read(self.data)
@@ -323,7 +323,7 @@ class Embed:
         data: folder, tar or recording.
         out: .parquet or .csv; frames are written as .parquet alone.
         frames: a row for each token (frame) of each recording, with its start and end in seconds.
-        pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
+        pseudonymise: replace file names by keyed hashes; the key is read from the environment variable TACIT_KEY.
         device: cpu, cuda, …
     """
 
@@ -331,16 +331,16 @@ class Embed:
     data: str
     out: Path = Path("embeddings.parquet")
     frames: bool = False
-    pseudonymise: str | None = None
+    pseudonymise: bool = False
     device: str = "cpu"
 
     def run(self) -> None:
         import pandas as pd
 
-        from core.tables import check_format, write_table
+        from core.tables import check_table, write_table
         from speech.estimators import AudioEncoder
 
-        check_format(self.out)
+        check_table(self.out, self.pseudonymise)
         encoder = AudioEncoder.load(self.run_)
         encoder.device = self.device
         recordings = encoder.read(self.data)

@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar
 import tyro
 
 from core.cli import say
-from core.tables import check_format, write_table
-from speech.tables import hashed, list_aside, names
+from core.tables import check_table, pseudonyms, write_table
+from speech.tables import list_aside
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Tag:
         hop: seconds from one window to the next.
         least: windows below this probability get no label.
         apart: leave neighbours of the same label as rows of their own.
-        pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
+        pseudonymise: replace file names by keyed hashes; the key is read from the environment variable TACIT_KEY.
         device: cpu, cuda, …
     """
 
@@ -37,7 +37,7 @@ class Tag:
     hop: float = 0.5
     least: float = 0.0
     apart: bool = False
-    pseudonymise: str | None = None
+    pseudonymise: bool = False
     device: str = "cpu"
 
     def run(self) -> None:
@@ -45,13 +45,13 @@ class Tag:
         from speech.classifier import AudioClassifier
         from speech.tagging import TagConfig, tag
 
-        check_format(self.out)
+        check_table(self.out, self.pseudonymise)
         config = TagConfig(self.window, self.hop, self.least, not self.apart)
         classifier = AudioClassifier.load(self.run_)
         classifier.device = self.device
         quarantine = Quarantine()
         table = tag(classifier, self.data, config, quarantine)
-        table["file"] = [hashed(name, self.pseudonymise) for name in table["file"]]
+        table["file"] = pseudonyms(table["file"]) if self.pseudonymise else table["file"]
         write_table(table, self.out)
         list_aside(quarantine, self.out)
         print(f"{len(table)} stretches of {table['file'].nunique()} files: {self.out}")
@@ -67,7 +67,7 @@ class Similar:
         queries: what to look for; by default every recording of `data`, itself left out.
         out: .csv or .parquet.
         k: how many for each.
-        pseudonymise: replace file names by a keyed hash (HMAC-SHA-256) with this key.
+        pseudonymise: replace file names by keyed hashes; the key is read from the environment variable TACIT_KEY.
         device: cpu, cuda, …
     """
 
@@ -76,7 +76,7 @@ class Similar:
     queries: str | None = None
     out: Path = Path("similar.csv")
     k: int = 10
-    pseudonymise: str | None = None
+    pseudonymise: bool = False
     device: str = "cpu"
 
     def run(self) -> None:
@@ -84,14 +84,14 @@ class Similar:
         from speech.estimators import AudioEncoder
         from speech.tables import aside
 
-        check_format(self.out)
+        check_table(self.out, self.pseudonymise)
         encoder = AudioEncoder.load(self.run_)
         encoder.device = self.device
         recordings = encoder.read(self.data)
         queries = None if self.queries is None else encoder.read(self.queries)
         table = similar(encoder, recordings, queries, self.k)
-        for column in ("file", "similar"):
-            table[column] = [hashed(name, self.pseudonymise) for name in table[column]]
+        if self.pseudonymise:
+            table["file"], table["similar"] = pseudonyms(table["file"]), pseudonyms(table["similar"])
         write_table(table, self.out)
         aside(recordings, self.out)
         print(f"{len(table)} rows for {table['file'].nunique()} recordings: {self.out}")
@@ -139,7 +139,7 @@ class Verify:
         found = verify(encoder, recordings, self.trials, self.seed)
         with whole(self.out / "verification.json", "the result") as temporary:
             temporary.write_text(json.dumps(found.json(), indent=1) + "\n", encoding="utf-8")
-        write_table(found.table(names(recordings, None)), self.out / "trials.csv")
+        write_table(found.table(list(recordings.names)), self.out / "trials.csv")
         text = verification_page(encoder, recordings, found, self.data, self.sounds)
         with whole(self.out / "report.html", "the report") as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -12,17 +12,11 @@ if TYPE_CHECKING:
     from speech.data import Recordings
 
 
-def hashed(name: str, key: str | None) -> str:
-    """A name, or with a key its hash (HMAC-SHA-256)."""
-    import hashlib
-    import hmac
-
-    return name if key is None else hmac.new(key.encode(), name.encode(), hashlib.sha256).hexdigest()[:32]
-
-
-def names(recordings: Recordings, key: str | None) -> list[str]:
+def names(recordings: Recordings, pseudonymise: bool) -> list[str]:
     """File names, or their keyed hashes."""
-    return [hashed(name, key) for name in recordings.names]
+    from core.tables import pseudonyms
+
+    return pseudonyms(recordings.names) if pseudonymise else list(recordings.names)
 
 
 def aside(recordings: Recordings, out: Path) -> None:

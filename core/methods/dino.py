@@ -53,7 +53,7 @@ class DINOConfig:
         )  # fmt: skip
 
 
-class CosineHead(nn.Module):
+class PrototypeHead(nn.Module):
     """Features (N, D) to cosines (N, out) with prototypes, fp32; the last layer's rows have unit length whatever its weights are."""
 
     def __init__(self, dim: int, config: DINOConfig) -> None:
@@ -81,7 +81,7 @@ class DINO(Method):
         super().__init__()
         self.encoder, self.config = encoder, config
         self.batch_statistics = config.norm
-        self.head = CosineHead(encoder.dim, config)
+        self.head = PrototypeHead(encoder.dim, config)
         self.teacher = Teacher(self.student, config.momentum)
         self.register_buffer("centre", torch.zeros(config.out))
         self.register_buffer("teacher_temperature", torch.tensor(config.teacher_start))

@@ -122,6 +122,28 @@ def test_the_command_survives_the_death_of_a_process(tmp_path: Path) -> None:
     assert {"config.json", "encoder.safetensors", "heads.safetensors", "card.md", "metrics.jsonl", "resume"} <= names
 
 
+HELD_PROCESS = """
+import os, signal, sys
+from core import signals
+signals.world = lambda: int(sys.argv[1])
+try:
+    with signals.Held():
+        raise RuntimeError("Connection closed by peer")
+except RuntimeError:
+    os.kill(os.getpid(), signal.SIGTERM)  # torchrun's, before the process has said a word
+    print("its line")
+"""
+
+
+@pytest.mark.parametrize(("processes", "code", "line"), [(2, 0, "its line\n"), (1, -signal.SIGTERM, "")])
+def test_one_of_several_that_fails_can_say_why_before_torchrun_ends_it(processes: int, code: int, line: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HELD_PROCESS, str(processes)], env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (code, line), done.stderr
+
+
 @pytest.mark.parametrize(
     ("environment", "arguments", "line"),
     [

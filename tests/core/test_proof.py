@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from core.errors import UserError
-from core.proof import Exam, auroc, collapse_signs, examine, learned
+from core.proof import Exam, collapse_signs, examine, learned
+from core.statistics import auroc
 
 
 def exam(metric: str = "accuracy", classes: int = 3) -> tuple[Exam, np.ndarray, np.ndarray]:

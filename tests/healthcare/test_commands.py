@@ -39,7 +39,9 @@ def test_evaluate_writes_a_report_with_floors(folder: Path) -> None:
     assert (folder / "report" / "report.html").stat().st_size > 10_000
 
 
-def test_embed_and_predict_write_a_row_for_every_image_and_list_the_others(folder: Path, tmp_path: Path) -> None:
+def test_embed_and_predict_write_a_row_for_every_image_and_list_the_others(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run("embed", "--run", folder / "run", "--data", folder / "data", "--out", tmp_path / "e.parquet") == 0
     table = pd.read_parquet(tmp_path / "e.parquet")
     assert len(table) == 120 and table.columns[0] == "where" and table["where"].is_unique
@@ -56,10 +58,15 @@ def test_embed_and_predict_write_a_row_for_every_image_and_list_the_others(folde
     assert set(predictions.columns) == names
     assert (predictions["low(1)"] <= predictions["high(1)"]).all()
     assert len(pd.read_csv(tmp_path / "quarantine.csv")) == 1
+    monkeypatch.setenv("TACIT_KEY", "secret")
+    for verb, model in (("embed", "run"), ("predict", "model")):
+        out = ("--out", tmp_path / "h.parquet", "--pseudonymise")
+        assert run(verb, "--run", folder / model, "--data", new, *out) == 0
+        assert pd.read_parquet(tmp_path / "h.parquet")["where"].str.fullmatch("[0-9a-f]{32}").all()
 
 
 def test_similar_cases_and_explanations_are_written(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = tmp_path / "new"
     assert run("synth", "--out", new, "--size", 20, "--seed", 5) == 0
@@ -67,6 +74,11 @@ def test_similar_cases_and_explanations_are_written(
     assert run("similar", "--run", folder / "run", "--data", new, *among) == 0
     table = pd.read_csv(tmp_path / "s.csv")
     assert len(table) == 60 and set(table["rank"]) == {1, 2, 3} and set(table["label"].astype(str)) <= {"0", "1"}
+    monkeypatch.setenv("TACIT_KEY", "secret")
+    assert run("similar", "--run", folder / "run", "--data", new, *among, "--pseudonymise") == 0
+    hashed = pd.read_csv(tmp_path / "s.csv")
+    assert hashed["where"].nunique() == 20 and not set(hashed["where"]) & set(table["where"])
+    assert not set(hashed["similar"]) & set(table["similar"]) and (hashed["cosine"] == table["cosine"]).all()
     out = ("--out", tmp_path / "why", "--most", 4)
     assert run("explain", "--run", folder / "model", "--data", new, *out) == 0
     assert run("explain", "--run", folder / "model", "--data", new, *out, "--question", "1") == 0  # again, in its place

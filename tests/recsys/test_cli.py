@@ -40,7 +40,7 @@ def test_evaluate_writes_json_and_a_report(made, tmp_path, capsys):
     assert "session_knn" in capsys.readouterr().out
 
 
-def test_recommend_and_embed_write_tables_that_join_to_the_data(made, tmp_path):
+def test_recommend_and_embed_write_tables_that_join_to_the_data(made, tmp_path, monkeypatch):
     sessions = pd.DataFrame(
         {"user_id": ["=1+1", "b", "b"], "item_id": ["never", None, "i000001"], "timestamp": [1, 2, 3]}
     )
@@ -61,6 +61,12 @@ def test_recommend_and_embed_write_tables_that_join_to_the_data(made, tmp_path):
     assert (
         pd.read_parquet(tmp_path / "w.parquet").shape[1] == 3 * (vectors.shape[1]) + 2
     )  # and the length, and the user
+    monkeypatch.setenv("TACIT_KEY", "secret")
+    given = ("--run", made / "run", "--data", tmp_path / "new.csv", "--pseudonymise")
+    for verb, rows in (("recommend", 20), ("embed", 2)):
+        assert call(verb, *given, "--out", tmp_path / "h.parquet") == 0
+        users = pd.read_parquet(tmp_path / "h.parquet")["user"]
+        assert len(users) == rows and users.nunique() == 2 and users.str.fullmatch("[0-9a-f]{32}").all()
 
 
 def test_similar_and_filters_read_lists_of_items(made, tmp_path, capsys):

@@ -9,7 +9,7 @@ from torch import nn
 
 from core.codec import FIRST, Categories
 from recsys import SessionRecommender
-from recsys.cooccurrence import association, meetings, start_items, vectors
+from recsys.cooccurrence import association, meetings, start_items, start_near, vectors
 from recsys.ranking import rank_all
 from recsys.sequences import Sequences
 from recsys.split import leave_one_out
@@ -81,3 +81,32 @@ def test_a_catalogue_too_large_for_it_starts_at_random_and_that_is_said(monkeypa
     )
     assert np.array_equal(found.item_vectors(), drawn.item_vectors())
     assert sum("start at random" in line for line in said) == 1
+
+
+CHANGES = ("model.start=cooccurrence", "train.save_every_minutes=1e-9")
+
+
+def test_a_run_that_goes_on_reads_its_weights_and_makes_no_start(tmp_path, monkeypatch):
+    def torn(line: str) -> None:
+        raise ConnectionError(line)  # at the last step, after the one before was saved
+
+    whole = SessionRecommender(steps=3, changes=CHANGES).fit_sequences(groups())
+    with pytest.raises(ConnectionError, match="step 3/3"):
+        SessionRecommender(steps=3, changes=CHANGES).fit_sequences(groups(), tmp_path / "run", torn)
+    monkeypatch.setattr("recsys.cooccurrence.vectors", None)
+    lines: list[str] = []
+    again = SessionRecommender(steps=3, changes=CHANGES).fit_sequences(groups(), tmp_path / "run", lines.append)
+    assert lines[0] == "resuming at step 2 of 3" and np.array_equal(again.item_vectors(), whole.item_vectors())
+
+
+def test_of_several_processes_the_first_one_makes_the_start(monkeypatch):
+    encoders = [SessionRecommender(steps=1).fit_sequences(groups(), note=lambda line: None).encoder_ for _ in range(2)]
+    sent: list[torch.Tensor] = []
+    monkeypatch.setattr("recsys.cooccurrence.broadcast", lambda x: sent.append(x) or x)
+    start_near(encoders[0], groups(), None)
+    monkeypatch.setattr("recsys.cooccurrence.rank", lambda: 1)
+    monkeypatch.setattr("recsys.cooccurrence.vectors", None)
+    monkeypatch.setattr("recsys.cooccurrence.broadcast", lambda x: sent[0])
+    start_near(encoders[1], groups(), None)
+    one, other = (encoder.stem.embedding.weight for encoder in encoders)
+    assert torch.equal(one, other)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from recsys import SessionRecommender
+from recsys.claims import _probe
 from recsys.data import from_frame
 from recsys.histories import whole
 from recsys.synthetic import World, generate
@@ -46,3 +48,12 @@ def test_a_history_without_a_known_item_has_no_vector(model):
     found = whole(model, model.sequences(table))
     assert np.isnan(found[0]).all()
     assert np.isfinite(found[1]).all()
+
+
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_labels_are_told_from_vectors_and_from_bags_of_items():
+    label = np.arange(80) % 2
+    bags = np.random.default_rng(0).random((80, 4)) + np.eye(4)[label]
+    for x in (bags, sparse.csr_matrix(bags)):
+        score = _probe(x, label, np.arange(40), np.arange(40, 80))
+        assert score[label[40:] == 1].min() > score[label[40:] == 0].mean()

@@ -75,12 +75,11 @@ def test_pretrain_evaluate_and_the_report(spoken, run, tmp_path, capsys):
     assert "did" not in capsys.readouterr().err.split("\n")[-1]
 
 
-def test_finetune_predict_and_embed(spoken, run, tmp_path):
+def test_finetune_predict_and_embed(spoken, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("TACIT_KEY", "key")
     assert command("finetune", "--run", run, "--data", spoken, "--out", tmp_path / "c", "--split", "train") == 0
     assert command("predict", "--run", tmp_path / "c", "--data", spoken, "--out", tmp_path / "p.csv") == 0
-    assert (
-        command("embed", "--run", run, "--data", spoken, "--out", tmp_path / "e.parquet", "--pseudonymise", "key") == 0
-    )
+    assert command("embed", "--run", run, "--data", spoken, "--out", tmp_path / "e.parquet", "--pseudonymise") == 0
     said, features = pd.read_csv(tmp_path / "p.csv"), pd.read_parquet(tmp_path / "e.parquet")
     assert len(said) == len(features) == 120 and said["file"].str.endswith(".wav").all()
     assert said["probability"].between(0, 1).all() and set(said["label"]) <= {f"word{i}" for i in range(10)}

@@ -154,12 +154,13 @@ def ended(*arguments):
     return end.value.code or 0
 
 
-def test_the_verbs_write_tables(fitted, pitch, pitched, spoken, tmp_path, capsys):
+def test_the_verbs_write_tables(fitted, pitch, pitched, spoken, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("TACIT_KEY", "k")
     run = tmp_path / "run"
     fitted.save(run)
     assert ended("prepare", "--data", spoken, "--out", tmp_path / "packed", "--activity", "trim") == 0
     assert ended("check", "--data", tmp_path / "packed", "--out", tmp_path) == 0
-    assert ended("tag", "--run", pitch, "--data", pitched, "--out", tmp_path / "t.parquet", "--pseudonymise", "k") == 0
+    assert ended("tag", "--run", pitch, "--data", pitched, "--out", tmp_path / "t.parquet", "--pseudonymise") == 0
     assert "low" not in "".join(pd.read_parquet(tmp_path / "t.parquet")["file"])
     assert ended("similar", "--run", run, "--data", tmp_path / "packed", "--out", tmp_path / "s.csv", "--k", "2") == 0
     assert len(pd.read_csv(tmp_path / "s.csv")) == 240
