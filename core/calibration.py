@@ -96,15 +96,23 @@ class Platt(NamedTuple):
 
 
 class Temperature(NamedTuple):
-    """Logits are divided by one number (Guo et al. 2017): ranks and the most probable class stay as they are."""
+    """Logits are divided by one number, and each class has a bias: bias-corrected temperature scaling (Alexandari et al. 2020).
+
+    Without the bias (Guo et al. 2017) a regression that is shrunk strongly leans to the frequent classes once it is made surer: its
+    intercept fits its shrunken slopes. Of two classes ranks stay as they are, and it is Platt's line (1999).
+
+    Attributes:
+        bias: (K,), of mean 0; none where it is empty.
+    """
 
     value: float = 1.0
+    bias: tuple[float, ...] = ()
 
     def __call__(self, logits: ArrayLike) -> NDArray[np.float64]:
         """Probabilities (N, K) of logits (N, K)."""
         from scipy.special import softmax
 
-        return softmax(np.asarray(logits, dtype=float) / self.value, axis=1)
+        return softmax(np.asarray(logits, dtype=float) / self.value + np.asarray(self.bias or 0.0), axis=1)
 
     @classmethod
     def fit(cls, logits: ArrayLike, label: ArrayLike) -> Temperature:
@@ -116,7 +124,7 @@ class Temperature(NamedTuple):
         Raises:
             UserError: labels of one class: they cannot calibrate.
         """
-        from scipy.optimize import minimize_scalar
+        from scipy.optimize import minimize
         from scipy.special import log_softmax
 
         z, y = np.asarray(logits, dtype=float), np.asarray(label, dtype=int)
@@ -127,11 +135,16 @@ class Temperature(NamedTuple):
         target = np.repeat(((1 - sure) / (z.shape[1] - 1))[:, None], z.shape[1], 1)
         target[np.arange(len(y)), y] = sure
 
-        def loss(log_temperature: float) -> float:
-            return float(-(target * log_softmax(z / np.exp(log_temperature), axis=1)).sum(1).mean())
+        def loss(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            cool = z * np.exp(-at[0])
+            said = log_softmax(cool + at[1:], axis=1)
+            gap = np.exp(said) - target
+            return float(-(target * said).sum(1).mean()), np.append(-(gap * cool).sum(1).mean(), gap.mean(0))
 
         edge = float(np.log(20))
-        return cls(float(np.exp(minimize_scalar(loss, bounds=(-edge, edge), method="bounded").x)))
+        bounds = [(-edge, edge), *[(-edge, edge)] * z.shape[1]]
+        found = minimize(loss, np.zeros(1 + z.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-12).x
+        return cls(float(np.exp(found[0])), tuple((found[1:] - found[1:].mean()).tolist()))
 
 
 def brier(label: ArrayLike, probability: ArrayLike) -> float:

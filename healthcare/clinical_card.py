@@ -101,7 +101,7 @@ def _classifier(classifier) -> list[str]:
         f"- {kind}: {', '.join(names)}",
         f"- labelled training images: {classifier.labels_}; "
         + ("the whole network was trained on them" if classifier.tuned_ else "a linear classifier on frozen features"),
-        f"- calibration: temperature {temperatures}, from {decision.rows} held-out images (Guo et al. 2017)",
+        f"- calibration: temperature {temperatures} and a bias a class, from {decision.rows} held-out images (Alexandari et al. 2020)",
         f"- interval of a prediction: {classifier.interval_means()}",
     ]
     for name, points in (decision.points or {}).items():

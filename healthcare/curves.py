@@ -138,14 +138,14 @@ def confusion_section(drawn: Drawn) -> Section:
 
 
 def calibration_section(drawn: Drawn) -> Section:
-    """What was said and what was found, before and after temperature, over all label draws of the pretrained encoder."""
+    """What was said and what was found, before and after calibration, over all label draws of the pretrained encoder."""
     drawing, axes = figure(4.2, 3.6)
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
     decisions = drawn.points["pretrained"]
-    before = [_heated(decision, score) for decision, score in zip(decisions, drawn.draws["pretrained"], strict=True)]
+    before = [decision.undone(score) for decision, score in zip(decisions, drawn.draws["pretrained"], strict=True)]
     rows: list[tuple[object, ...]] = []
     for name, colour, draws in (
-        ("after temperature", COLOURS[0], drawn.draws["pretrained"]),
+        ("calibrated", COLOURS[0], drawn.draws["pretrained"]),
         ("before", COLOURS[1], before),
     ):
         there, p = _all_questions(drawn, draws)
@@ -159,8 +159,8 @@ def calibration_section(drawn: Drawn) -> Section:
     errors = [np.mean([ece(drawn.label, score) for score in draws]) for draws in (before, drawn.draws["pretrained"])]
     heat = np.mean([decision.temperature for decision in decisions])
     text = (
-        f"Calibration error {errors[0]:.3f} before and {errors[1]:.3f} after dividing logits by a temperature of {heat:.2f} on average, "
-        f"learned from {np.mean([d.rows for d in decisions]):.0f} held-out images a draw. Bins of equally many answers, all draws together."
+        f"Calibration error {errors[0]:.3f} before and {errors[1]:.3f} after dividing logits by a temperature of {heat:.2f} on average "
+        f"and adding a bias a class, learned from {np.mean([d.rows for d in decisions]):.0f} held-out images a draw. Bins of equally many answers, all draws together."
     )
     return Section("Calibration", text, ("said", "found", "answers"), tuple(rows), svg(drawing))
 
@@ -224,12 +224,6 @@ def roc(there: NDArray[np.bool_], score: NDArray[np.float64]) -> tuple[NDArray, 
     hits = np.append(0, np.cumsum(there[order])[last])
     misses = np.append(0, np.cumsum(~there[order])[last])
     return misses / max(1, misses[-1]), hits / max(1, hits[-1])
-
-
-def _heated(decision: Decision, score: Score) -> Score:
-    """Probabilities as they were before temperature."""
-    undone = tuple(1 / value for value in decision.temperature)
-    return Decision(undone, several=decision.several)(score)
 
 
 def _all_questions(drawn: Drawn, draws: Sequence[Score]) -> tuple[NDArray[Any], NDArray[np.float64]]:

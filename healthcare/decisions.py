@@ -8,12 +8,12 @@ the plain quantile would miss it half of the time. Where n is too small for that
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
+from scipy.special import expit, logit, softmax
 
 from core.calibration import Temperature
 from core.errors import UserError
@@ -31,6 +31,7 @@ class Decision:
 
     Attributes:
         temperature: one for classes; one a finding. Logits are divided by it.
+        bias: added to them then, one a class or finding; none where it is empty.
         points: operating points of every yes/no question (see healthcare.findings), by its name.
         confidence: what shares 0, .05, … 1 of held-out rows fall below; of findings, by question.
         rows: held-out rows that this was learned from.
@@ -38,6 +39,7 @@ class Decision:
     """
 
     temperature: tuple[float, ...] = (1.0,)
+    bias: tuple[float, ...] = ()
     points: dict[str, list[OperatingPoint]] | None = None
     confidence: tuple[tuple[float, ...], ...] = ()
     rows: int = 0
@@ -47,20 +49,22 @@ class Decision:
     def fit(cls, probability: ArrayLike, target: ArrayLike, classes: tuple[str, ...]) -> Decision:
         """From probabilities (N, K) of rows that were not learned from, and their targets; rows that are not a number are left out.
 
-        Temperature stays 1, and points are missing, where held-out rows are too few or of one answer.
+        Temperature stays 1, bias 0, and points are missing, where held-out rows are too few or of one answer.
         """
         p, target = np.asarray(probability, dtype=np.float64), np.asarray(target)
         several = target.ndim == 2
         if several:
             known = np.isfinite(p) & (target >= 0)
-            heat = tuple(_heat(_pair(p[k, c]), target[k, c]) for c, k in enumerate(known.T))
+            each = [_scaling(_pair(p[k, c]), target[k, c]) for c, k in enumerate(known.T)]
+            heat, bias = tuple(one.value for one in each), tuple(one.bias[1] - one.bias[0] for one in each)
             target, rows = np.where(known, target, -1), int(known.any(1).sum())
             p = np.where(np.isfinite(p), p, 0.5)
         else:
             keep = np.isfinite(p).all(1) & (target >= 0)
             p, target, rows = p[keep], target[keep], int(keep.sum())
-            heat = (_heat(np.log(np.clip(p, EDGE, 1)), target),)
-        decision = cls(heat, None, (), rows, several)
+            scaling = _scaling(np.log(np.clip(p, EDGE, 1)), target)
+            heat, bias = (scaling.value,), scaling.bias
+        decision = cls(heat, bias, rows=rows, several=several)
         if not rows:
             return decision
         cool = decision(p)
@@ -76,15 +80,20 @@ class Decision:
             points[name] = found
         sure = confidence(cool, several)
         levels = tuple(tuple(np.quantile(sure[:, c], COVERAGES).tolist()) for c in range(sure.shape[1]))
-        return cls(heat, points, levels, rows, several)
+        return replace(decision, points=points, confidence=levels)
 
     def __call__(self, probability: ArrayLike) -> NDArray[np.float64]:
         """Calibrated probabilities (N, K)."""
         p = np.clip(np.asarray(probability, dtype=np.float64), EDGE, 1 - EDGE)
         if self.several:
-            heat = self.temperature if len(self.temperature) == p.shape[1] else self.temperature * p.shape[1]
-            return expit(logit(p) / np.asarray(heat))
-        return Temperature(self.temperature[0])(np.log(p))
+            return expit(logit(p) / np.asarray(self.temperature) + np.asarray(self.bias or 0.0))
+        return Temperature(self.temperature[0], self.bias)(np.log(p))
+
+    def undone(self, probability: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities (N, K) as they were before they were calibrated."""
+        p = np.clip(np.asarray(probability, dtype=np.float64), EDGE, 1 - EDGE)
+        heat, bias = np.asarray(self.temperature), np.asarray(self.bias or 0.0)
+        return expit((logit(p) - bias) * heat) if self.several else softmax((np.log(p) - bias) * heat, axis=1)
 
     def point(self, name: str, goal: str) -> OperatingPoint | None:
         """The operating point of a question, such as `point("pneumonia", "specificity=0.90")`."""
@@ -136,7 +145,7 @@ class Decision:
     def from_json(cls, made: dict[str, Any]) -> Decision:
         points = made["points"]
         return cls(
-            tuple(made["temperature"]),
+            tuple(made["temperature"]), tuple(made.get("bias", ())),  # runs before 0.2 hold none
             None if points is None else {n: [OperatingPoint(**p) for p in found] for n, found in points.items()},
             tuple(tuple(levels) for levels in made["confidence"]), int(made["rows"]), bool(made["several"]),
         )  # fmt: skip
@@ -153,6 +162,6 @@ def _pair(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([np.zeros(len(p)), logit(np.clip(p, EDGE, 1 - EDGE))], 1)
 
 
-def _heat(logits: NDArray[np.float64], label: NDArray) -> float:
+def _scaling(logits: NDArray[np.float64], label: NDArray) -> Temperature:
     enough = len(label) >= LEAST and len(np.unique(label)) > 1
-    return Temperature.fit(logits, label).value if enough else 1.0
+    return Temperature.fit(logits, label) if enough else Temperature(bias=(0.0,) * logits.shape[1])

@@ -207,7 +207,7 @@ def protocol(encoder: ImageEncoder, images: Images, guesses: Guesses, config: Ev
         else "the image alone",
         "probe": "logistic regression on standardised frozen features; the smallest C within one standard error of the best "
         "cross-validated auroc inside the labelled images",
-        "held out": "temperature, thresholds and confidence come from validation images, never more of them than training labels, and "
+        "held out": "temperature, bias, thresholds and confidence come from validation images, never more of them than training labels, and "
         "for regressions on fixed features from the labelled images as well, cross-validated; no test label, no test image",
         "threshold": "for sensitivity s of n held-out positives their floor((n + 1)(1 − s))-th lowest probability (split conformal "
         "prediction), and so for specificity",

@@ -86,6 +86,27 @@ def test_temperature_finds_the_factor_and_keeps_every_rank():
     assert Temperature.fit(three / 2, of_three).value == pytest.approx(0.5, rel=0.1)
 
 
+def test_temperature_mends_a_lean_to_the_frequent_class_as_platt_does():
+    odds, label = drawn(20_000)
+    leaning = np.stack([np.zeros_like(odds), 0.4 * odds + 1], 1)
+    found, line = Temperature.fit(leaning, label), Platt.fit(0.4 * odds + 1, label)
+    assert sum(found.bias) == pytest.approx(0)
+    np.testing.assert_allclose(found(leaning)[:, 1], line(leaning[:, 1]), atol=1e-3)
+    assert calibration_error(label, found(leaning)[:, 1]) < 0.01
+    without = Temperature(found.value)(leaning)[:, 1]
+    assert calibration_error(label, without) > 0.05
+
+
+def test_the_bias_of_three_classes_is_that_of_their_frequencies():
+    random = np.random.default_rng(0)
+    logits, true = random.normal(size=(20_000, 3)), np.array([1.0, 0.0, -1.0])
+    p = Temperature(0.5, tuple(true))(logits)
+    label = (p.cumsum(1) < random.random((20_000, 1))).sum(1)
+    found = Temperature.fit(logits, label)
+    assert found.value == pytest.approx(0.5, rel=0.1)
+    np.testing.assert_allclose(found.bias, true, atol=0.1)
+
+
 def test_temperature_stays_finite_where_rows_are_told_apart_and_refuses_one_class():
     logits = np.stack([np.zeros(20), np.repeat([-3.0, 3.0], 10)], 1)
     assert 0.05 < Temperature.fit(logits, np.repeat([0, 1], 10)).value < 20

@@ -28,6 +28,17 @@ def test_temperature_mends_overconfidence_and_changes_no_rank(random: np.random.
     np.testing.assert_array_equal(np.argsort(after[:, 1]), np.argsort(p[2000:, 1]))
 
 
+def test_a_lean_to_one_answer_is_mended_and_can_be_undone(random: np.random.Generator) -> None:
+    label, p = overconfident(random)
+    odds = np.log(p[:, 1] / p[:, 0]) / 6 + 1  # what a strongly shrunk regression says where most are ill
+    leaning = np.stack([1 / (1 + np.exp(odds)), 1 / (1 + np.exp(-odds))], 1)
+    for said, target in ((leaning, label), (leaning[:, 1:], label[:, None])):
+        decision = Decision.fit(said[:2000], target[:2000], ("well", "ill")[2 - said.shape[1] :])
+        after = decision(said)
+        assert ece(target[2000:], after[2000:]) < 0.05 < 0.15 < ece(target[2000:], said[2000:])
+        np.testing.assert_allclose(decision.undone(after), said, atol=1e-6)
+
+
 def test_each_finding_has_its_own_temperature_and_unknown_answers_take_no_part(random: np.random.Generator) -> None:
     (a, p), (b, q) = overconfident(random), overconfident(random)
     target, said = np.stack([a, b], 1), np.stack([p[:, 1], (q[:, 1] / q.sum(1))], 1)
