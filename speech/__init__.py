@@ -18,12 +18,13 @@ if getattr(core, "DISTRIBUTION", None) != "tacit":
     raise ImportError(_line)
 
 if TYPE_CHECKING:
+    from speech.classifier import AudioClassifier
     from speech.data import read as read_recordings
-    from speech.estimators import AudioClassifier, AudioEncoder
+    from speech.estimators import AudioEncoder
 
 _WHERE = {
     "AudioEncoder": ("speech.estimators", "AudioEncoder"),
-    "AudioClassifier": ("speech.estimators", "AudioClassifier"),
+    "AudioClassifier": ("speech.classifier", "AudioClassifier"),
     "read_recordings": ("speech.data", "read"),
 }
 __all__ = ["AudioClassifier", "AudioEncoder", "read_recordings"]

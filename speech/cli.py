@@ -236,8 +236,8 @@ class Finetune:
         data: recordings with labels; those without one are left out.
         out: the classifier's folder.
         tune: probe (a linear layer on frozen features), layers (on a weighted sum of all layers, weights learned too; Transformers
-            alone) or all (the whole net is trained on).
-        minutes: wall time of `all`.
+            alone), all (the whole net is trained on) or few (for few labels: the one or the other, as labels held back say).
+        minutes: wall time of the training of `all` and `few`; what `few` tries before takes up to an eighth of it each.
         split: use the recordings of this split alone (train, for one that can be tested).
         device: cpu, cuda, …
     """
@@ -245,7 +245,7 @@ class Finetune:
     run_: Annotated[Path, tyro.conf.arg(name="run")]
     data: str
     out: Path
-    tune: Literal["probe", "layers", "all"] = "probe"
+    tune: Literal["probe", "layers", "all", "few"] = "probe"
     minutes: float = 1.0
     split: str | None = None
     device: str = "cpu"
@@ -254,7 +254,8 @@ class Finetune:
         from dataclasses import replace
 
         from core.errors import UserError
-        from speech.estimators import AudioClassifier, AudioEncoder
+        from speech.classifier import AudioClassifier
+        from speech.estimators import AudioEncoder
 
         encoder = AudioEncoder.load(self.run_)
         encoder.device = self.device
@@ -294,7 +295,7 @@ class Predict:
         import pandas as pd
 
         from core.tables import check_table, write_table
-        from speech.estimators import AudioClassifier
+        from speech.classifier import AudioClassifier
 
         check_table(self.out, self.pseudonymise)
         classifier = AudioClassifier.load(self.run_)

@@ -1,4 +1,4 @@
-"""What analysts import: `AudioEncoder` learns from recordings without labels, `AudioClassifier` labels them."""
+"""What analysts import: `AudioEncoder` learns from recordings without labels; speech.classifier labels them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from torch import nn
+from numpy.typing import NDArray
 
 from core.batches import Ragged, SequenceBatches, runs
 from core.cli import say
@@ -19,9 +18,8 @@ from core.config import from_dict, to_dict
 from core.device import one_thread
 from core.errors import UserError
 from core.estimator import PretrainedEncoder
-from core.layers import LayerProbe, embed_layers, layer_model, probabilities, stacked
-from core.methods import Classifier
-from core.probes import embed, linear_model
+from core.layers import embed_layers
+from core.probes import embed
 from core.tokens import Batch
 from core.training import TrainConfig
 from speech import bounds
@@ -34,12 +32,9 @@ from speech.fronted import Fronted
 from speech.hubert import pretrained_twice
 from speech.methods import pretext_for
 from speech.presets import Recipe, recipe
-from speech.pretext import Labelled, LogMelViews
-from speech.probes import COSTS, probe_groups
 from speech.tasks import Units, read_as_it_is
 
 Note = Callable[[str], None]
-LABELLED_BATCH = 64  # recordings in a step of supervised training
 
 
 def heard_as(settings: Recipe) -> Callable[[Wave], NDArray[np.float32]]:
@@ -235,166 +230,4 @@ class AudioEncoder(PretrainedEncoder):
         estimator.encoder_, estimator.heads_ = build_encoder(settings.encoder, settings.mel.bands), None
         estimator.fold_, estimator.seen_ = config.get("fold"), list(config.get("seen", []))
         estimator.trained_ = dict(config.get("history", {}))
-        return estimator
-
-
-class AudioClassifier(PretrainedEncoder):
-    """Labels for recordings: an encoder and a linear layer.
-
-    Args:
-        encoder: a fitted AudioEncoder.
-        tune: `probe` fits the linear layer alone, by logistic regression; `layers` the same on a weighted sum of all layers, whose
-            weights are learned from the same labels (SUPERB, Yang et al. 2021; Transformers alone); `all` trains everything on views of the labelled
-            recordings, from the encoder's weights; `scratch` the same from fresh weights.
-        train: of `all` and `scratch`; None for 100 steps at the recipe's learning rate.
-    """
-
-    domain: ClassVar[str] = "speech"
-
-    def __init__(
-        self, encoder: AudioEncoder | None = None, *, tune: str = "probe", train: TrainConfig | None = None
-    ) -> None:
-        self.encoder, self.tune, self.train = encoder, tune, train
-
-    def fit(self, X: str | Path | Recordings, y: ArrayLike | None = None, *, note: Note | None = None) -> Self:
-        """Fit on labelled recordings; those without a label are left out.
-
-        Args:
-            y: (N,) labels; None for the recordings' own.
-
-        Raises:
-            UserError: fewer than two classes are labelled, or a class has one recording only.
-        """
-        if self.encoder is None or self.tune not in ("probe", "layers", "all", "scratch"):
-            raise UserError(
-                "give an encoder and a way to tune it", where=self.tune, mend="use probe, layers, all or scratch"
-            )
-        recordings = self.encoder.read(X)
-        label = recordings.label if y is None else np.asarray(y).astype(str).astype(object)
-        if len(label) != len(recordings):
-            raise UserError(
-                f"{len(label)} labels for {len(recordings)} recordings", where="y", mend="give one for each"
-            )
-        known = label != ""
-        self.classes_ = np.unique(label[known].astype(str))
-        if len(self.classes_) < 2:
-            raise UserError(
-                f"{len(self.classes_)} class among the labels", where="label", mend="label at least two classes"
-            )
-        self.recipe_, self.device = self.encoder.recipe_, self.encoder.device
-        if self.tune == "probe":
-            self._fit_probe(recordings.select(known), label[known].astype(str))
-        elif self.tune == "layers":
-            self._fit_layers(recordings.select(known), label[known].astype(str))
-        else:
-            self._fit_all(recordings.select(known), label[known].astype(str), note)
-        return self
-
-    def _fit_probe(self, recordings: Recordings, label: NDArray) -> None:
-        """Logistic regression on frozen features, its standardisation folded into one linear layer."""
-        assert self.encoder is not None
-        features = self.encoder.transform(recordings)
-        model = linear_model(features, label, probe_groups(recordings), COSTS)
-        scale, regression = model[0], model[-1]
-        weight = torch.from_numpy(regression.coef_ / scale.scale_)
-        bias = torch.from_numpy(regression.intercept_ - (regression.coef_ * scale.mean_ / scale.scale_).sum(1))
-        if len(self.classes_) == 2:  # scikit-learn keeps one row for two classes
-            weight, bias = torch.cat([torch.zeros_like(weight), weight]), torch.cat([torch.zeros_like(bias), bias])
-        head = nn.Linear(features.shape[1], len(self.classes_))
-        with torch.no_grad():
-            head.weight.copy_(weight)
-            head.bias.copy_(bias)
-        self.encoder_, self.heads_ = self.encoder.encoder_, head
-
-    def _fit_layers(self, recordings: Recordings, label: NDArray) -> None:
-        """A linear layer on a weighted sum of the layers, both learned from the labels."""
-        assert self.encoder is not None
-        layers = stacked(self.encoder.transform_layers(recordings))
-        self.encoder_, self.heads_ = (
-            self.encoder.encoder_,
-            layer_model(layers, label, probe_groups(recordings), COSTS),
-        )
-
-    def _fit_all(self, recordings: Recordings, label: NDArray, note: Note | None) -> None:
-        assert self.encoder is not None
-        settings = self.recipe_
-        config = self.train or replace(settings.train, steps=100, minutes=None)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            start = build_encoder(settings.encoder, settings.mel.bands)
-            method = Classifier(start, len(self.classes_))
-        if self.tune == "all":
-            start.load_state_dict(self.encoder.encoder_.state_dict())
-        target = torch.from_numpy(np.searchsorted(self.classes_, label).astype(np.int64))
-        views = LogMelViews(settings.views, settings.mel, settings.norm) if settings.stretched else None
-        pretext = Labelled(target, views, Fronted(start, settings).prepare)
-        batches = self.encoder.batches(recordings, min(settings.batch_size, LABELLED_BATCH))
-        self.pretrain(method, batches, pretext, config, None, note)
-        self.heads_ = method.head[1]  # type: ignore[assignment]
-
-    def predict_proba(self, X: str | Path | Recordings) -> NDArray[np.float64]:
-        """(N, C) probabilities in the order of `classes_`."""
-        twin = self._features()
-        assert self.heads_ is not None
-        if isinstance(self.heads_, LayerProbe):
-            return probabilities(self.heads_, stacked(twin.transform_layers(X)))
-        features = twin.transform(X)
-        with torch.no_grad():
-            logits = self.heads_.cpu()(torch.from_numpy(features))
-        return logits.double().softmax(1).numpy()
-
-    def predict(self, X: str | Path | Recordings) -> NDArray:
-        """(N,) labels."""
-        place = self.predict_proba(X).argmax(1)  # first, since it tells whether there is anything fitted
-        return self.classes_[place]
-
-    def transform(self, X: str | Path | Recordings) -> NDArray[np.float32]:
-        """Embeddings (N, D), those of the tuned encoder."""
-        return self._features().transform(X)
-
-    def read(self, data: str | Path | Recordings) -> Recordings:
-        """As AudioEncoder.read."""
-        return self._features().read(data)
-
-    def _features(self) -> AudioEncoder:
-        self._check_fitted()
-        twin = AudioEncoder(self.recipe_, device=getattr(self, "device", "cpu"))
-        twin.recipe_, twin.encoder_ = self.recipe_, self.encoder_
-        return twin
-
-    @property
-    def layer_weights_(self) -> NDArray[np.float64]:
-        """How much each layer counts, (L,), from the stem's to the last; they sum to 1.
-
-        Raises:
-            UserError: the classifier reads the last layer alone.
-        """
-        head = getattr(self, "heads_", None)
-        if not isinstance(head, LayerProbe):
-            raise UserError("this classifier weighs no layers", where=self.tune, mend="fit it with tune='layers'")
-        return head.weights.double().numpy()
-
-    def describe(self) -> dict[str, Any]:
-        layers = len(self.heads_.score) if isinstance(self.heads_, LayerProbe) else 1
-        return {
-            "kind": "classifier",
-            "recipe": to_dict(self.recipe_),
-            "classes": self.classes_.tolist(),
-            "tune": self.tune,
-            "layers": layers,
-        }
-
-    @classmethod
-    def build(cls, config: dict[str, Any]) -> Self:
-        if config.get("kind") != "classifier":
-            raise UserError("the run has no classifier", where="run", mend="make one with tacit-speech finetune")
-        estimator = cls(None, tune=config.get("tune", "probe"))
-        estimator.recipe_ = from_dict(Recipe, config["recipe"])
-        estimator.classes_ = np.array(config["classes"])
-        estimator.encoder_ = build_encoder(estimator.recipe_.encoder, estimator.recipe_.mel.bands)
-        dim, classes = estimator.encoder_.dim, len(estimator.classes_)
-        if estimator.tune == "layers":
-            estimator.heads_ = LayerProbe(int(config["layers"]), dim, classes).requires_grad_(False)
-        else:
-            estimator.heads_ = nn.Linear(dim, classes)
         return estimator

@@ -18,21 +18,22 @@ from core.layers import stacked
 from core.probes import label_subset
 from core.statistics import Estimate
 from speech.baselines import floor_features
+from speech.classifier import LABELLED_BATCH, AudioClassifier
 from speech.clips import MOST_SOUNDS
 from speech.data import Recordings
-from speech.estimators import LABELLED_BATCH, AudioClassifier, AudioEncoder
+from speech.estimators import AudioEncoder
 from speech.features import as_mel
 from speech.outcome import PRETRAINED, RANDOM, SCRATCH, TUNED, Outcome, clusters, floor_name, interval, metric_name
 from speech.probes import probe_groups, shares
 from speech.protocol import Split, split
 from speech.sections import of_the_arms, of_the_run
+from speech.tuning import LEAST_STEPS
 
 Say = Callable[[str], None]
 LAYERED = {
     "last": "",
     "layers": "; features are a weighted sum of all layers, its weights learned from the same labels",
 }
-LEAST_STEPS = 60  # of a training from scratch: with fewer its batch norms have not settled and it says nothing
 
 
 @dataclass(frozen=True)

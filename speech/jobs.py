@@ -42,7 +42,7 @@ class Tag:
 
     def run(self) -> None:
         from core.quarantine import Quarantine
-        from speech.estimators import AudioClassifier
+        from speech.classifier import AudioClassifier
         from speech.tagging import TagConfig, tag
 
         check_table(self.out, self.pseudonymise)

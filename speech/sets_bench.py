@@ -22,16 +22,19 @@ from core.bench import Row, row
 from core.device import one_thread
 from core.errors import UserError
 from core.files import whole
-from core.probes import label_folds, label_subset
+from core.probes import label_subset
 from core.statistics import Estimate
+from core.training import TrainConfig
 from speech.baselines import floor_features
+from speech.classifier import AudioClassifier
 from speech.data import Recordings, together
-from speech.estimators import AudioClassifier, AudioEncoder
-from speech.evaluation import LEAST_STEPS, equal_steps
+from speech.estimators import AudioEncoder
+from speech.evaluation import equal_steps
 from speech.outcome import PRETRAINED, RANDOM, SCRATCH, TUNED, floor_name, interval
 from speech.presets import SOUNDS, WORDS, Recipe, recipe
 from speech.probes import heard, probe_groups
 from speech.protocol import Split, speaker_folds, split
+from speech.tuning import chosen_rate, shortened
 
 BY_SPEAKER = "frozen, each speaker's own mean and spread taken out"
 Say = Callable[[str], None]
@@ -238,37 +241,49 @@ class Ground:
         """Fine-tuning, or training from scratch for as many spectrograms as pretraining and fine-tuning have read."""
         encoder = self.encoder(fold)
         steps = self.terms.tune + (equal_steps(encoder) if arm == SCRATCH else 0)
-        started = time.process_time()
-        rate = self._rate(arm, encoder, train, max(steps // 8, min(steps, LEAST_STEPS)))
-        spent = time.process_time() - started
-        model = self._trained(arm, encoder, train, steps, rate)
+        started, held = time.process_time(), np.flatnonzero(self.holds[fold].train)
+        if arm == TUNED and len(train) < len(held):
+            model, rate = self._few(encoder, held, train, self._training(encoder, steps))
+            spent = 0.0
+        else:
+            rate = self._rate(arm, encoder, train, shortened(self._training(encoder, steps)))
+            spent = time.process_time() - started
+            model = self._trained(arm, encoder, train, replace(self._training(encoder, steps), lr=rate))
         seconds = time.process_time() - started - spent
         said = model.predict(self.recordings.select(test))
         return said, {"steps": steps, "rate": rate, "seconds": round(seconds, 1), "seconds of tuning": round(spent, 1)}
 
-    def _rate(self, arm: str, encoder: AudioEncoder, train: NDArray, steps: int) -> float:
-        """The learning rate with which an eighth of the training best tells a part of the labels, other speakers where there are any."""
-        groups = probe_groups(self.recordings)
-        pairs = label_folds(self.truth[train], None if groups is None else groups[train], self.seed)
-        if len(self.terms.rates) == 1 or not pairs:
-            return self.terms.rates[len(self.terms.rates) // 2]
-        a, b = pairs[0]
-        own, asked = train[a], train[b]
-        likely = {}
-        for rate in self.terms.rates:
-            model = self._trained(arm, encoder, own, steps, rate)
-            share = model.predict_proba(self.recordings.select(asked))
-            at = np.searchsorted(model.classes_, self.truth[asked])
-            likely[rate] = float(np.log(share[np.arange(len(asked)), at] + 1e-6).mean())
-        return max(likely, key=lambda rate: likely[rate])
-
-    def _trained(self, arm: str, encoder: AudioEncoder, rows: NDArray, steps: int, rate: float) -> AudioClassifier:
-        train = replace(
-            encoder.recipe_.train, steps=steps, minutes=None, lr=rate, seed=self.seed, log_every=10**9, monitor_every=0
+    def _training(self, encoder: AudioEncoder, steps: int) -> TrainConfig:
+        return replace(
+            encoder.recipe_.train, steps=steps, minutes=None, seed=self.seed, log_every=10**9, monitor_every=0
         )
-        tune = "scratch" if arm == SCRATCH else "all"
+
+    def _few(
+        self, encoder: AudioEncoder, held: NDArray, labelled: NDArray, train: TrainConfig
+    ) -> tuple[AudioClassifier, float]:
+        """As an analyst with few labels fine-tunes: the recordings `held` of the training side, of which some are labelled."""
+        label = np.where(np.isin(held, labelled), self.truth[held], "")
         with one_thread():
-            return AudioClassifier(encoder, tune=tune, train=train).fit(
+            model = AudioClassifier(encoder, tune="few", train=train, rates=(0.0, *self.terms.rates)).fit(
+                self.recordings.select(held), label, note=lambda line: None
+            )
+        return model, model.rate_
+
+    def _rate(self, arm: str, encoder: AudioEncoder, train: NDArray, short: TrainConfig) -> float:
+        """The learning rate with which a short training best tells a part of the labels, other speakers where there are any."""
+        groups = probe_groups(self.recordings)
+
+        def tell(rate: float, own: NDArray, asked: NDArray) -> NDArray[np.float64]:
+            model = self._trained(arm, encoder, train[own], replace(short, lr=rate))
+            return model.predict_proba(self.recordings.select(train[asked]))
+
+        return chosen_rate(
+            self.terms.rates, self.truth[train], None if groups is None else groups[train], self.seed, tell
+        )
+
+    def _trained(self, arm: str, encoder: AudioEncoder, rows: NDArray, train: TrainConfig) -> AudioClassifier:
+        with one_thread():
+            return AudioClassifier(encoder, tune="scratch" if arm == SCRATCH else "all", train=train).fit(
                 self.recordings.select(rows), note=lambda line: None
             )
 
@@ -351,7 +366,7 @@ def gain(ground: Ground) -> list[Row]:
 
 
 def ten_percent(ground: Ground) -> list[Row]:
-    """Fine-tuned and from scratch with a tenth of the labels, of equal length in all, each at a rate chosen inside them."""
+    """Fine-tuned and from scratch with a tenth of the labels, of equal length in all, each at a rate chosen inside them: 0 is one of fine-tuning's."""
     data, metric, fraction = ground.terms.data, "accuracy@10%", 0.1
     own, scratch = ground.hits(TUNED, fraction), ground.hits(SCRATCH, fraction)
     probed = ground.hits(PRETRAINED, fraction)
@@ -368,4 +383,6 @@ def ten_percent(ground: Ground) -> list[Row]:
 def _trainings(ground: Ground, arm: str, fraction: float) -> str:
     facts = ground.facts(arm, fraction)
     rates = " ".join(f"{one['rate']:g}" for one in facts)
-    return f"{facts[0]['steps']} steps, {np.mean([one['seconds'] for one in facts]):.0f} s of a core a fold; rates by fold {rates}"
+    seconds = np.mean([one["seconds"] for one in facts])
+    choice = ", the choice of the rate among them" if arm == TUNED and fraction < 1 else ""
+    return f"{facts[0]['steps']} steps, {seconds:.0f} s of a core a fold{choice}; rates by fold {rates}"

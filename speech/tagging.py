@@ -16,8 +16,9 @@ from core.datasets import locate
 from core.errors import UserError
 from core.quarantine import Quarantine
 from speech.audio import ReadConfig, Rejected, Wave, blocks_of, opened
+from speech.classifier import AudioClassifier
 from speech.data import Recordings
-from speech.estimators import AudioClassifier, heard_as
+from speech.estimators import heard_as
 from speech.sources import contained, layout
 
 LONGEST = 24 * 3600.0  # seconds of one file

@@ -8,6 +8,7 @@ import pytest
 
 from speech import benchmark, probes, sets_bench, speakers_bench
 from speech.benchmark import BenchConfig, bench
+from speech.classifier import AudioClassifier
 from speech.data import together
 from speech.estimators import AudioEncoder
 from speech.outcome import PRETRAINED, RANDOM, SCRATCH, TUNED
@@ -142,16 +143,32 @@ def test_the_rate_is_chosen_without_the_test_recordings(quick, reads, tmp_path, 
     ground = Ground(replace(quick.sets["own"], rates=(1e-3, 1e-2)), 0, tmp_path, silent, reads)
     asked, real = [], Ground._trained
 
-    def watched(self, arm, encoder, rows, steps, rate):
-        asked.append((rate, steps, set(rows)))
-        return real(self, arm, encoder, rows, steps, rate)
+    def watched(self, arm, encoder, rows, train):
+        asked.append((train.lr, train.steps, set(rows)))
+        return real(self, arm, encoder, rows, train)
 
     monkeypatch.setattr(Ground, "_trained", watched)
     ground.said(SCRATCH)
-    train = set(np.flatnonzero(ground.holds[0].train))
-    assert [rate for rate, *_ in asked[:2]] == [1e-3, 1e-2] and asked[2][0] in (1e-3, 1e-2)
-    assert asked[2][2] == train and all(rows < train for _, _, rows in asked[:2])
-    assert asked[2][1] == 2 + 3 * 2 and asked[0][1] == asked[2][1], "too short to be tuned on an eighth"
+    train, trials, (rate, steps, rows) = set(np.flatnonzero(ground.holds[0].train)), asked[:-1], asked[-1]
+    assert {one for one, *_ in trials} == {1e-3, 1e-2} and rate in (1e-3, 1e-2)
+    assert rows == train and all(seen < train for _, _, seen in trials)
+    assert steps == 2 + 3 * 2 and trials[0][1] == steps, "too short to be tuned on an eighth"
+
+
+def test_few_labels_are_given_with_the_other_training_recordings_and_no_more(quick, reads, tmp_path, monkeypatch):
+    ground = Ground(quick.sets["own"], 0, tmp_path, silent, reads)
+    given, real = [], AudioClassifier.fit
+
+    def watched(self, X, y=None, **kwargs):
+        given.append((self.tune, self.rates, set(X.digest), y))
+        return real(self, X, y, **kwargs)
+
+    monkeypatch.setattr(AudioClassifier, "fit", watched)
+    ground.said(TUNED, 0.1)
+    tune, rates, digests, label = given[0]
+    assert tune == "few" and rates == (0.0, 1e-3)
+    assert digests == set(ground.recordings.digest[ground.holds[0].train])
+    assert 0 < (label != "").sum() < len(label) and ground.facts(TUNED, 0.1)[0]["rate"] in rates
 
 
 def test_each_groups_own_mean_and_spread_are_taken_out():

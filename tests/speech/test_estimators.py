@@ -8,8 +8,9 @@ import torch
 
 from core.errors import UserError
 from core.training import TrainConfig
+from speech.classifier import AudioClassifier
 from speech.encoders import EncoderConfig, build_encoder
-from speech.estimators import AudioClassifier, AudioEncoder, Fronted
+from speech.estimators import AudioEncoder, Fronted
 from speech.methods import pretext_for
 from speech.presets import recipe
 

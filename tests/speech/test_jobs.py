@@ -11,9 +11,10 @@ import soundfile as sf
 from core.errors import UserError
 from core.quarantine import Quarantine
 from speech.alike import similar
+from speech.classifier import AudioClassifier
 from speech.cli import main
 from speech.data import read
-from speech.estimators import AudioClassifier, AudioEncoder
+from speech.estimators import AudioEncoder
 from speech.framewise import frames_of, write_frames
 from speech.prepare import prepare
 from speech.presets import recipe
