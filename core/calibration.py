@@ -32,7 +32,7 @@ def reliability(label: ArrayLike, probability: ArrayLike, bins: int = 15) -> lis
     y, p = np.asarray(label, dtype=float), np.asarray(probability, dtype=float)
     if y.shape != p.shape or y.ndim != 1 or not len(y):
         raise UserError(
-            f"{y.shape} labels for {p.shape} probabilities", where="calibration", mend="give one of each a row"
+            f"{y.shape} labels for {p.shape} probabilities", where="calibration", mend="give two vectors (N,)"
         )
     if not ((p >= 0) & (p <= 1)).all():
         raise UserError("a probability lies outside [0, 1]", where="calibration", mend="give probabilities, not scores")

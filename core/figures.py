@@ -48,12 +48,12 @@ def goals(rows: list[Row]) -> list[Row]:
 
 def mains(rows: list[Row]) -> list[Row]:
     """The first with a goal of each test on each data set: what the test is about; and every other that missed its goal. A figure that two
-    tests hold stands once."""
+    tests hold for the same goal stands once."""
     found: dict[tuple, Row] = {}
     begun: set[tuple] = set()
     for r in goals(rows):
         if (r["test"], r["data"]) not in begun or not met(r):
-            found.setdefault((r["data"], r["method"], r["metric"], r["value"]), r)
+            found.setdefault((r["data"], r["method"], r["metric"], r["value"], r["goal"]), r)
         begun.add((r["test"], r["data"]))
     return list(found.values())
 

@@ -52,7 +52,9 @@ class Exam:
             )
         if (self.train & self.test).any() or not self.test.any():
             raise UserError(
-                "training and test rows overlap, or there is no test row", where="exam", mend="part the rows"
+                "training and test rows overlap, or there is no test row",
+                where="exam",
+                mend="give each row to one of both",
             )
 
 

@@ -84,7 +84,7 @@ class ImageClassifier(ClassifierMixin, ImageEncoder):
     >>> classifier = ImageClassifier.on_top_of(encoder).fit(images)
     >>> classifier.predict_proba(new_images)
 
-    A logistic regression on the frozen features, or with `tune` the whole network trained further; temperature, operating points
+    A logistic regression on the frozen features, or with `tune` the whole network trained further; calibration, operating points
     and the confidence below which it should say nothing come from labels that were held out (healthcare.decisions).
 
     Args:

@@ -93,7 +93,8 @@ def clinical_card(encoder: ImageEncoder) -> str:
 def _classifier(classifier) -> list[str]:
     decision, names = classifier.decision_, [str(name) for name in classifier.classes_]
     kind = "several findings an image" if decision.several else "one class an image"
-    temperatures = ", ".join(f"{value:.3g}" for value in decision.temperature)
+    scaling = "temperature " + ", ".join(f"{value:.3g}" for value in decision.temperature)
+    scaling += f" and a bias a {'finding' if decision.several else 'class'}" if decision.bias else ""
     lines = [
         "",
         "## Output",
@@ -101,7 +102,7 @@ def _classifier(classifier) -> list[str]:
         f"- {kind}: {', '.join(names)}",
         f"- labelled training images: {classifier.labels_}; "
         + ("the whole network was trained on them" if classifier.tuned_ else "a linear classifier on frozen features"),
-        f"- calibration: temperature {temperatures} and a bias a class, from {decision.rows} held-out images (Alexandari et al. 2020)",
+        f"- calibration: {scaling}, from {decision.rows} held-out images (Guo et al. 2017, Alexandari et al. 2020)",
         f"- interval of a prediction: {classifier.interval_means()}",
     ]
     for name, points in (decision.points or {}).items():

@@ -1,4 +1,4 @@
-"""From probabilities to decisions: temperature, operating points and when to say nothing, all from images that were not learned from.
+"""From probabilities to decisions: calibration, operating points and when to say nothing, all from images that were not learned from.
 
 Those images are the validation ones and, with cross-validated probabilities, the labelled training ones. Thresholds are
 conservative: with n held-out positives, the one for sensitivity s is their floor((n + 1)(1 − s))-th lowest probability, which
@@ -145,7 +145,7 @@ class Decision:
     def from_json(cls, made: dict[str, Any]) -> Decision:
         points = made["points"]
         return cls(
-            tuple(made["temperature"]), tuple(made.get("bias", ())),  # runs before 0.2 hold none
+            tuple(made["temperature"]), tuple(made.get("bias", ())),  # runs calibrated by a temperature alone hold none
             None if points is None else {n: [OperatingPoint(**p) for p in found] for n, found in points.items()},
             tuple(tuple(levels) for levels in made["confidence"]), int(made["rows"]), bool(made["several"]),
         )  # fmt: skip

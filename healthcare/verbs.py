@@ -63,7 +63,7 @@ class Finetune:
 
     Attributes:
         run_: the run folder.
-        data: labelled images; temperature and thresholds are chosen on their validation split and inside the training labels.
+        data: labelled images; calibration and thresholds are chosen on their validation split and inside the training labels.
         out: folder of the classifier, or of the segmenter.
         tune: train the whole network further, not only a linear classifier on its features.
         views: drawn views of each image that are averaged in.

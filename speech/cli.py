@@ -233,7 +233,7 @@ class Finetune:
 
     Attributes:
         run: what pretrain wrote.
-        data: recordings with labels; those without one are left out.
+        data: recordings with labels; those without one are left out, but `few` scales its features by all.
         out: the classifier's folder.
         tune: probe (a linear layer on frozen features), layers (on a weighted sum of all layers, weights learned too; Transformers
             alone), all (the whole net is trained on) or few (for few labels: the one or the other, as labels held back say).

@@ -1,4 +1,4 @@
-"""Linear layers that read labels off an encoder's features, fitted in closed steps: the start of fine-tuning, or all there is."""
+"""Linear layers that read labels off an encoder's features, by logistic regression: the start of fine-tuning, or all there is."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def linear_head(features: NDArray, label: NDArray, groups: NDArray | None) -> nn
     """The logistic regression of speech.probes as one layer, (N, D) features to (N, C) logits: its standardisation is folded in."""
     model = linear_model(features, label, groups, COSTS)
     scale, regression = model[0], model[-1]
-    head = nn.Linear(features.shape[1], max(len(regression.classes_), 2))
+    head = nn.Linear(features.shape[1], len(regression.classes_))
     _put(
         head,
         regression.coef_ / scale.scale_,

@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from core.errors import UserError
 from core.probes import linear_model
 from healthcare import ImageClassifier, ImageEncoder, Images
+from healthcare.clinical_card import clinical_card
 from healthcare.encoders import EncoderConfig
 from healthcare.linear import fit_linear, held_out, replicates
 from healthcare.presets import simclr
@@ -161,3 +162,10 @@ def test_one_class_and_an_encoder_without_a_classifier_stop_with_one_line(
     (tmp_path / "run" / "encoder.safetensors").write_bytes(b"damaged")
     with pytest.raises(UserError, match="changed"):
         ImageEncoder.load(tmp_path / "run")
+
+
+def test_the_card_says_how_probabilities_were_calibrated(fitted: ImageEncoder, several: Images) -> None:
+    classifier = ImageClassifier.on_top_of(fitted).fit(several)
+    assert "and a bias a finding, from" in clinical_card(classifier)
+    classifier.decision_ = replace(classifier.decision_, bias=())  # as runs saved earlier are
+    assert "- calibration: temperature " in clinical_card(classifier) and "a bias" not in clinical_card(classifier)

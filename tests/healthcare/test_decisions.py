@@ -76,6 +76,13 @@ def test_decisions_come_back_from_json_as_they_were(random: np.random.Generator)
     assert [point.goal for point in made.points["ill"]] == ["specificity=0.90", "specificity=0.95", "sensitivity=0.95"]
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_run_that_was_calibrated_by_temperature_alone_is_read_as_it_was(several: bool) -> None:
+    saved = {"temperature": [2.0], "points": None, "confidence": [], "rows": 90, "several": several}
+    found = Decision.from_json(saved)(np.array([[0.2, 0.8]]))
+    np.testing.assert_allclose(found, [[1 / 3, 2 / 3]])  # odds of 4 and their root
+
+
 def test_too_few_held_out_rows_change_nothing() -> None:
     p = np.array([[0.2, 0.8], [0.7, 0.3]])
     few = Decision.fit(p, [1, 0], ("well", "ill"))
