@@ -13,6 +13,7 @@ from core.codec import Categories
 from core.datasets import locate
 from core.statistics import auroc, bootstrap, mean_interval
 from core.statistics import paired as paired_metric
+from recsys.cooccurrence import vectors
 from recsys.data import Loaded, from_frame, load, read_table
 from recsys.estimators import SessionRecommender
 from recsys.evaluation import gained
@@ -21,7 +22,7 @@ from recsys.injection import inject, overlap, rare_items, shown
 from recsys.known import KNOWN
 from recsys.ranking import MAIN, rank_all
 from recsys.sequences import Sequences
-from recsys.split import leave_one_out, prefixes
+from recsys.split import leave_one_out, prefixes, without_last
 from recsys.synthetic import World, generate
 
 LATER, FEW = (
@@ -29,6 +30,10 @@ LATER, FEW = (
     0.1,
 )  # share of the users, those who came last, that are asked; and of the earlier ones that teach the task
 RATES = (1e-3, 2e-3, 4e-3)  # of fine-tuning and of training from scratch, each tuned on users who teach neither
+BOTH, WIDE = (
+    "whole history and co-occurrence",
+    256,
+)  # numbers that the latter tells of an item, which needs no training to be wide
 PUSHED = 5  # items that injected sessions want recommended
 
 
@@ -129,6 +134,7 @@ def who(model: SessionRecommender, loaded: Loaded, seed: int) -> list[Row]:
         "bag of items": sequences.matrix(),
         "state after the last item": model.hidden(sequences),
         "whole history": whole(model, sequences),
+        BOTH: whole(model, sequences, beside=vectors(without_last(sequences, model.hold_out_), WIDE)),
         "whole history, untrained": whole(model.untrained(), sequences),
     }
     labels = {"gender": (about["gender"] == "F").to_numpy(int), "age of 35 or more": (about["age"] >= 35).to_numpy(int)}
@@ -141,17 +147,11 @@ def who(model: SessionRecommender, loaded: Loaded, seed: int) -> list[Row]:
             role = "floor" if what in ("bag of items", "whole history, untrained") else "ours"
             told = bootstrap(auroc, label[ask], score, draws=300, seed=seed)
             rows.append(row(f"ml-1m, {name}", what, role, "auroc", told))
-        gain = paired_metric(
-            auroc,
-            label[ask],
-            said["whole history"],
-            said["bag of items"],
-            draws=300,
-            seed=seed,
-        )
-        rows.append(
-            row(f"ml-1m, {name}", "whole history minus bag of items", "ours", "auroc difference", gain, goal=0.0)
-        )
+        for what, goal in (("whole history", None), (BOTH, 0.0)):
+            gain = paired_metric(auroc, label[ask], said[what], said["bag of items"], draws=300, seed=seed)
+            rows.append(
+                row(f"ml-1m, {name}", f"{what} minus bag of items", "ours", "auroc difference", gain, goal=goal)
+            )
     return rows
 
 

@@ -13,7 +13,9 @@ from recsys.estimators import SessionRecommender
 from recsys.sequences import Sequences
 
 
-def whole(model: SessionRecommender, history: Sequences, batch: int = 256) -> NDArray[np.float32]:
+def whole(
+    model: SessionRecommender, history: Sequences, batch: int = 256, beside: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """(N, 3 · dim + 1): three directions, each times the logarithm of 1 + the number of items, and that logarithm.
 
     The directions are those of the mean state over all events, of the mean vector of the items, and of the same with rarely met items
@@ -24,12 +26,16 @@ def whole(model: SessionRecommender, history: Sequences, batch: int = 256) -> ND
         model: trained on sequences, of any method.
         history: over the model's catalogue.
         batch: windows that the encoder reads at once.
+        beside: (items, D) further vectors of the catalogue's items, such as `recsys.cooccurrence.vectors(train, 256)`: 2 · D more numbers,
+            their mean direction and that with rare items weighing more.
     """
     known = history.known()
     met = known.matrix()
-    each = unit_rows(model.item_vectors())
-    rare = each / np.sqrt(np.maximum(model.popularity_, 1))[:, None]
-    sums = (_summed_states(model, known, batch), np.asarray(met @ each), np.asarray(met @ rare))
+    often = np.sqrt(np.maximum(model.popularity_, 1))[:, None]
+    sums = [_summed_states(model, known, batch)]
+    for vectors in (model.item_vectors(), *([] if beside is None else [beside])):
+        each = unit_rows(vectors)
+        sums += [np.asarray(met @ each), np.asarray(met @ (each / often))]
     amount = np.log1p(known.lengths.astype(np.float32))[:, None]
     found = np.hstack([*(amount * unit_rows(s) for s in sums), amount])
     found[known.lengths == 0] = np.nan

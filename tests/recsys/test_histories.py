@@ -9,6 +9,7 @@ from scipy import sparse
 
 from recsys import SessionRecommender
 from recsys.claims import _probe
+from recsys.cooccurrence import vectors
 from recsys.data import from_frame
 from recsys.histories import whole
 from recsys.synthetic import World, generate
@@ -48,6 +49,13 @@ def test_a_history_without_a_known_item_has_no_vector(model):
     found = whole(model, model.sequences(table))
     assert np.isnan(found[0]).all()
     assert np.isfinite(found[1]).all()
+
+
+def test_further_vectors_of_items_stand_behind_and_change_nothing_before(model):
+    everyone = from_frame(TABLE).sequences
+    alone, further = whole(model, everyone), whole(model, everyone, beside=vectors(everyone, 8))
+    assert np.allclose(further[:, :-17], alone[:, :-1]) and np.allclose(further[:, -1], alone[:, -1])
+    assert np.allclose(np.linalg.norm(further[:, -17:-9], axis=1), further[:, -1], atol=1e-4)
 
 
 @pytest.mark.filterwarnings("error::FutureWarning")
