@@ -28,9 +28,9 @@ SMALL = ("encoder.width=4", "encoder.features=16", "encoder.segments=2", "views.
 @pytest.fixture(autouse=True)
 def one_cost(monkeypatch):
     """The probe's own cross-validation is core's matter and slow."""
-    from speech import estimators, probes
+    from speech import classifier, probes, readout
 
-    for module in (estimators, probes):
+    for module in (classifier, probes, readout):
         monkeypatch.setattr(module, "COSTS", (1e-2,))
 
 
