@@ -58,7 +58,7 @@ class Hybrid:
         """(N, items) probabilities."""
         model = softmax(self.model.scores(history))
         votes = shares(self.neighbours.scores(history), self.sharpness, model)
-        return pooled(model, votes, self.weight, self.pool)
+        return pooled(opinions(model, votes, self.pool), self.weight, self.pool)
 
 
 def softmax(scores: NDArray) -> NDArray[np.float32]:
@@ -84,15 +84,20 @@ def shares(votes: NDArray, sharpness: float, otherwise: NDArray) -> NDArray[np.f
     return np.where(total > 0, part / np.where(total > 0, total, 1.0), otherwise).astype(np.float32, copy=False)
 
 
-def pooled(
-    model: NDArray[np.float32], votes: NDArray[np.float32], weight: float, pool: Pool = "linear"
-) -> NDArray[np.float32]:
-    """`weight` of the first probabilities (N, items) and the rest of the second, as `Hybrid` says."""
+def opinions(
+    model: NDArray[np.float32], votes: NDArray[np.float32], pool: Pool
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Two opinions (N, items) as a pool adds them up: probabilities as they are, or their logarithms, `Hybrid` says of which."""
     if pool == "linear":
-        return _mixture(model, votes, weight)
+        return model, votes
     tiny = np.finfo(np.float32).tiny  # an item that the model rules out
-    smooth = np.log(np.maximum(_mixture(model, votes, SMOOTH), tiny))
-    return softmax(np.float32(weight) * np.log(np.maximum(model, tiny)) + np.float32(1.0 - weight) * smooth)
+    return np.log(np.maximum(model, tiny)), np.log(np.maximum(_mixture(model, votes, SMOOTH), tiny))
+
+
+def pooled(both: tuple[NDArray[np.float32], NDArray[np.float32]], weight: float, pool: Pool) -> NDArray[np.float32]:
+    """Probabilities (N, items): `weight` of the first of two `opinions` and the rest of the second."""
+    added = _mixture(*both, weight)
+    return added if pool == "linear" else softmax(added)
 
 
 def _mixture(one: NDArray[np.float32], other: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
@@ -128,11 +133,12 @@ def trials(
         start += len(part)
         one, two = softmax(model.scores(part)), neighbours.scores(part)
         other = {power: shares(two, power, one) for power in sharpness}
+        told = {(pool, power): opinions(one, other[power], pool) for pool in pools for power in sharpness}
         for number, (pool, power, weight) in enumerate(settings):
-            both = pooled(one, other[power], weight, pool)
+            found = pooled(told[pool, power], weight, pool)
             if not repeats:
-                exclude(both, part)
-            ranks[number, rows] = ranks_of(both, asked.target[rows] - FIRST)
+                exclude(found, part)
+            ranks[number, rows] = ranks_of(found, asked.target[rows] - FIRST)
     recall, mrr = per_user(ranks, "recall@20").mean(-1), per_user(ranks, "mrr@20").mean(-1)
     return [
         Trial(weight, power, pool, float(recall[number]), float(mrr[number]))
