@@ -30,10 +30,8 @@ LATER, FEW = (
     0.1,
 )  # share of the users, those who came last, that are asked; and of the earlier ones that teach the task
 RATES = (1e-3, 2e-3, 4e-3)  # of fine-tuning and of training from scratch, each tuned on users who teach neither
-BOTH, WIDE = (
-    "whole history and co-occurrence",
-    256,
-)  # numbers that the latter tells of an item, which needs no training to be wide
+BOTH = "whole history and co-occurrence"
+WIDE = 256  # numbers that co-occurrence tells of an item: it needs no training to be wide
 PUSHED = 5  # items that injected sessions want recommended
 
 
@@ -130,11 +128,12 @@ def who(model: SessionRecommender, loaded: Loaded, seed: int) -> list[Row]:
         key=lambda t: t["user_id"].astype(str)
     )
     about = users.set_index("key").loc[sequences.keys.astype(str)]
+    wider = whole(model, sequences, beside=vectors(without_last(sequences, model.hold_out_), WIDE))
     inputs = {
         "bag of items": sequences.matrix(),
         "state after the last item": model.hidden(sequences),
-        "whole history": whole(model, sequences),
-        BOTH: whole(model, sequences, beside=vectors(without_last(sequences, model.hold_out_), WIDE)),
+        "whole history": np.delete(wider, np.s_[-1 - 2 * WIDE : -1], axis=1),
+        BOTH: wider,
         "whole history, untrained": whole(model.untrained(), sequences),
     }
     labels = {"gender": (about["gender"] == "F").to_numpy(int), "age of 35 or more": (about["age"] >= 35).to_numpy(int)}
