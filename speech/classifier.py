@@ -126,7 +126,7 @@ class AudioClassifier(PretrainedEncoder):
 
         def tell(rate: float, own: NDArray, asked: NDArray) -> NDArray[np.float64]:
             one = fitted(rate, own, shortened(config), lambda line: None)
-            return one.predict_proba(labelled.select(asked))
+            return one.predict_proba(labelled.select(asked)) if rate else one._read_off(features[asked])
 
         self.rate_ = chosen_rate(self.rates, label, probe_groups(labelled), config.seed, tell)
         (note or say)("the encoder stays as it is" if not self.rate_ else f"fine-tuned at a rate of {self.rate_:g}")
@@ -162,7 +162,11 @@ class AudioClassifier(PretrainedEncoder):
         assert self.heads_ is not None
         if isinstance(self.heads_, LayerProbe):
             return probabilities(self.heads_, stacked(twin.transform_layers(X)))
-        features = twin.transform(X)
+        return self._read_off(twin.transform(X))
+
+    def _read_off(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probabilities (N, C) by the linear layer, of features (N, D) of this classifier's encoder."""
+        assert self.heads_ is not None
         with torch.no_grad():
             logits = self.heads_.cpu()(torch.from_numpy(features))
         return logits.double().softmax(1).numpy()

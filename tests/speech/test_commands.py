@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,14 @@ def test_finetune_predict_and_embed(spoken, run, tmp_path, monkeypatch):
     assert len(said) == len(features) == 120 and said["file"].str.endswith(".wav").all()
     assert said["probability"].between(0, 1).all() and set(said["label"]) <= {f"word{i}" for i in range(10)}
     assert not features["file"].isin(said["file"]).any() and np.isfinite(features.drop(columns="file").to_numpy()).all()
+
+
+def test_finetune_on_few_labels_says_what_it_chose_and_is_read_back(spoken, run, tmp_path, capsys):
+    few = ("finetune", "--run", run, "--data", spoken, "--out", tmp_path / "c", "--split", "train", "--tune", "few")
+    assert command(*few, "--minutes", 0.002) == 0
+    assert re.search(r"the encoder stays as it is|fine-tuned at a rate of ", capsys.readouterr().err)
+    assert command("predict", "--run", tmp_path / "c", "--data", spoken, "--out", tmp_path / "p.csv") == 0
+    assert pd.read_csv(tmp_path / "p.csv")["probability"].between(0, 1).all()
 
 
 def test_recordings_that_cannot_be_read_are_listed_beside_the_predictions(spoken, run, tmp_path):
