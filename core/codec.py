@@ -58,7 +58,11 @@ class Categories:
 
     def id(self, value: object) -> int:
         """What `encode` gives of one value, without a table."""
-        return MISSING if is_missing(value) else self._ids.get(as_text(value), UNKNOWN)
+        if not isinstance(value, str):
+            if is_missing(value):
+                return MISSING
+            value = as_text(value)
+        return self._ids.get(value, UNKNOWN)
 
     def decode(self, ids: ArrayLike) -> NDArray:
         """Values (N,) as text; the reserved ids read `<missing>`, `<unknown>`, `<masked>`."""

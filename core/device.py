@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 def resolve_device(name: str) -> torch.device:
     """The device of that name, or one clear line; `cuda` is this process's own GPU."""
+    if name == "cpu":
+        return torch.device("cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device).item()  # refused by the device `meta`, which holds no values

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -32,10 +32,14 @@ from recsys.data import Columns, Limits, check_catalogue, from_frame
 from recsys.encoders import build_encoder, build_heads
 from recsys.methods import RANKING, build, pretext_of
 from recsys.presets import FEWEST, Recipe, recipe
+from recsys.reader import SessionReader
 from recsys.scorer import ItemScorer
 from recsys.sequences import Sequences, occurrences
 from recsys.split import without_last
-from recsys.states import last_states, ready
+from recsys.states import last_states, one_state, ready
+
+if TYPE_CHECKING:
+    from recsys.offers import Offer
 
 
 class SessionRecommender(PretrainedEncoder):
@@ -62,6 +66,7 @@ class SessionRecommender(PretrainedEncoder):
     encoder_: TokenEncoder
     heads_: nn.ModuleDict | None
     _scorer: ItemScorer | None = None
+    _reader: SessionReader | None = None
 
     def __init__(
         self,
@@ -159,7 +164,7 @@ class SessionRecommender(PretrainedEncoder):
             torch.manual_seed(chosen.train.seed)
             labels = 0 if known is None else len(known)
             method = build(chosen.objective, chosen.pretext, self.encoder_, heads, chosen.auxiliary, labels)
-        self._scorer = None  # before the weights change
+        self._scorer, self._reader = None, None  # before the weights change
         self.pretrain(method, batches, pretext, chosen.train, out, note)
         if not isinstance(chosen.objective, RANKING):
             self.heads_ = None
@@ -250,7 +255,13 @@ class SessionRecommender(PretrainedEncoder):
         """The encoder's state after the last known item (N, dim); NaN for a sequence without any."""
         self._check_fitted()
         masked, device = isinstance(self.recipe_.objective, MaskedConfig), resolve_device(self.device)
-        return last_states(self.encoder_, history, self.recipe_.model.length, masked, device, batch)
+        length = self.recipe_.model.length
+        if len(history) == 1 and device.type == "cpu" and not masked:
+            if self._reader is None or not self._reader.current():
+                self._reader = SessionReader.of(self.encoder_)
+            if self._reader is not None:
+                return one_state(self._reader, history, length)
+        return last_states(self.encoder_, history, length, masked, device, batch)
 
     def item_vectors(self) -> NDArray[np.float32]:
         """The vectors of the catalogue's items (items, dim), as the encoder reads and the head compares them."""
@@ -282,12 +293,12 @@ class SessionRecommender(PretrainedEncoder):
     def _log_probs(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
         """Log-probability (N, items) of each item, from states (N, dim)."""
         assert self.heads_ is not None
-        device, head = resolve_device(self.device), self.heads_["item"]
+        head = self.heads_["item"]
         assert isinstance(head, TiedHead)
         if self._scorer is None or self._scorer.head is not head:
             self._scorer = ItemScorer(head)
-        ready(head, device)
-        return self._scorer.log_probs(torch.from_numpy(hidden).to(device)).cpu().numpy()
+        ready(head, resolve_device(self.device))
+        return self._scorer.log_probs(hidden)
 
     def recommend(
         self,
@@ -328,6 +339,25 @@ class SessionRecommender(PretrainedEncoder):
         from recsys.offers import offers
 
         return offers(self, history, k, repeat, only, without, batch)
+
+    def recommend_session(
+        self,
+        items: Sequence[object],
+        k: int = 10,
+        *,
+        repeat: bool = False,
+        only: Iterable[object] | None = None,
+        without: Iterable[object] = (),
+    ) -> Offer:
+        """As `recommend`, for one session's items in the order of time, without tables: what a service answers with, in less time.
+
+        Returns:
+            `items`, `scores` (log-probability) and `note`.
+        """
+        from recsys.offers import offer
+
+        self._check_fitted()
+        return offer(self, items, k, repeat, only, without)
 
     def similar(self, items: Sequence[object], k: int = 10) -> pd.DataFrame:
         """The `k` items nearest to each of `items`, by cosine of their vectors.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,37 @@ if TYPE_CHECKING:
 
 TEXT = pd.StringDtype(na_value=np.nan)  # what pandas makes of text
 SEEN, DROPPED, EMPTY, SHORT = "", "unseen items dropped", "no known item: popularity", "nothing more to offer"
+NOTES = np.array([SEEN, DROPPED, EMPTY, SHORT, f"{DROPPED}; {SHORT}", f"{EMPTY}; {SHORT}"], dtype=object)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What one session is offered, best first.
+
+    Attributes:
+        items: at most `k` of the catalogue.
+        scores: the log-probability of each.
+        note: empty, or what is particular: items left out that training never saw, popularity for want of any known item, fewer
+            than `k` to offer.
+    """
+
+    items: list[str]
+    scores: list[float]
+    note: str
+
+
+def offer(
+    model: SessionRecommender, items: Sequence[object], k: int, repeat: bool, only: Iterable[object] | None, without: Iterable[object]
+) -> Offer:  # fmt: skip
+    """See `SessionRecommender.recommend_session`."""
+    _check(k)
+    if isinstance(items, str | bytes):
+        raise UserError("items is one text", where="items", mend="give a list of items")
+    ids = np.array([model.catalogue_.id(item) for item in items], dtype=np.int64)
+    history = Sequences(np.array([""], dtype=object), ids, np.array([0, len(ids)]), model.catalogue_)
+    scores, top, note = _first(model, history, k, repeat, barred(model.catalogue_, only, without))
+    places = top[0, top[0] >= 0]
+    return Offer(model.catalogue_.decode(places + FIRST).tolist(), scores[0, places].tolist(), NOTES[note[0]])
 
 
 def offers(
@@ -29,30 +61,34 @@ def offers(
     """Rows `user, rank (from 1), item, score, note`; see `SessionRecommender.recommend`."""
     _check(k)
     out = barred(model.catalogue_, only, without)
-    unknown = np.bincount(history.rows()[history.items <= UNKNOWN], minlength=len(history))
-    known = history.lengths - unknown
+    starts = range(0, max(len(history), 1), batch)
+    whole = len(starts) == 1
+    blocks = [history if whole else history.select(np.arange(s, min(s + batch, len(history)))) for s in starts]
     parts: list[tuple[NDArray, ...]] = []
-    for start in range(0, max(len(history), 1), batch):
-        rows = np.arange(start, min(start + batch, len(history)))
-        part = history.select(rows)
-        scores = model.scores(part)
-        if out is not None:
-            scores[:, out] = -np.inf
-        if not repeat:
-            exclude(scores, part)
-        top = first_of(scores, k)  # (B, k)
-        user, place = np.nonzero(top >= 0)
-        note = np.where(unknown[rows] > 0, DROPPED, SEEN)
-        note = np.where(known[rows] == 0, EMPTY, note)
-        short = (top >= 0).sum(1) < k
-        if short.any():
-            note = np.where(short, [f"{n}; {SHORT}" if n else SHORT for n in note], note)
-        item = top[user, place]
-        parts.append((part.keys[user], place + 1, item, scores[user, item], note[user]))
+    for block in blocks:
+        scores, top, note = _first(model, block, k, repeat, out)
+        row, place = np.nonzero(top >= 0)
+        item = top[row, place]
+        parts.append((block.keys[row], place + 1, item, scores[row, item], NOTES[note[row]]))
     users, ranks, items, values, notes = (np.concatenate(column) for column in zip(*parts, strict=True))
     names = model.catalogue_.decode(items + FIRST)
     columns = {"user": _words(users), "rank": ranks, "item": _words(names), "score": values, "note": _words(notes)}
     return pd.DataFrame(columns, pd.RangeIndex(len(items)), copy=False)
+
+
+def _first(
+    model: SessionRecommender, history: Sequences, k: int, repeat: bool, out: NDArray[np.bool_] | None
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Scores (B, items), places in the catalogue of what is offered (B, k), -1 where there is nothing more, and numbers of notes (B,)."""
+    scores = model.scores(history)
+    if out is not None:
+        scores[:, out] = -np.inf
+    if not repeat:
+        exclude(scores, history)
+    top = first_of(scores, k)
+    unknown = np.bincount(history.rows()[history.items <= UNKNOWN], minlength=len(history))
+    note = np.where(unknown == history.lengths, 2, unknown > 0) + 3 * (np.count_nonzero(top >= 0, axis=1) < k)
+    return scores, top, note
 
 
 def _words(values: NDArray) -> Any:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from core.heads import TiedHead
 
@@ -22,25 +26,30 @@ class ItemScorer:
 
     def __init__(self, head: TiedHead) -> None:
         self.head = head
-        self._columns: Tensor | None = None
+        self._kept: Tensor | None = None
         self._of: tuple[int, int, torch.device] | None = None
 
-    def log_probs(self, hidden: Tensor) -> Tensor:
-        """States (N, D) -> (N, items) log-probabilities, fp32, without the reserved ids."""
-        with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
-            asked, table = self.head.asking(hidden.float()), self._table()
-            if len(asked) == 1 and table.device.type == "cpu":  # numpy's product with a vector is the faster one
-                logits = torch.from_numpy(asked[0].numpy() @ table.numpy())[None]
-            else:
-                logits = asked @ table
-            if self.head.bias is not None:
-                logits += self.head.bias[self.head.first :]
-            return logits.log_softmax(-1)
+    def log_probs(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
+        """States (N, D) -> (N, items) log-probabilities without the reserved ids."""
+        columns, head = self._columns(), self.head
+        plain = len(hidden) == 1 and columns.device.type == "cpu" and isinstance(head.project, nn.Identity)
+        if plain:  # what `asking` does, and a product with a vector: numpy's take less time
+            asked = hidden[0]
+            if head.temperature:
+                asked = asked / np.float32(head.temperature * max(math.sqrt(asked @ asked), 1e-12))
+            logits = torch.from_numpy(asked @ columns.numpy())[None]
+        else:
+            with torch.no_grad():
+                logits = head.asking(torch.from_numpy(hidden).to(columns.device)) @ columns
+        if head.bias is not None:
+            logits += head.bias.detach()[head.first :]
+        return logits.log_softmax(-1).cpu().numpy()
 
-    def _table(self) -> Tensor:
+    def _columns(self) -> Tensor:
         """(D, items)."""
         weight = self.head.table[0].weight
         of = (weight.data_ptr(), weight._version, weight.device)
-        if self._columns is None or self._of != of:
-            self._columns, self._of = self.head.answers()[self.head.first :].T.contiguous(), of
-        return self._columns
+        if self._kept is None or self._of != of:
+            self._kept = self.head.answers()[self.head.first :].detach().T.contiguous()
+            self._of = of
+        return self._kept

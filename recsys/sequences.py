@@ -53,7 +53,7 @@ class Sequences:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]  # np.diff takes longer than a session's other sums
 
     @property
     def n_items(self) -> int:
@@ -62,6 +62,8 @@ class Sequences:
 
     def rows(self) -> NDArray[np.int64]:
         """Sequence number of each event, (total,)."""
+        if len(self) == 1:
+            return np.zeros(len(self.items), dtype=np.int64)
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def over(self, catalogue: Categories) -> Sequences:

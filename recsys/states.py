@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from core.codec import MASKED
+from core.codec import MASKED, UNKNOWN
 from core.encoders import TokenEncoder
 from core.tokens import to_device
 from recsys.encoders import read
+from recsys.reader import SessionReader
 from recsys.sequences import Sequences
 
 
@@ -39,6 +40,14 @@ def last_states(
             even = known.lengths[rows[0]] == known.lengths[rows[-1]]
             result[rows] = read(encoder, given, even).float().cpu().numpy()
     return result
+
+
+def one_state(reader: SessionReader, history: Sequences, length: int) -> NDArray[np.float32]:
+    """`last_states` of one sequence, (1, dim)."""
+    known = history.items[history.items > UNKNOWN][-length:]
+    if not len(known):
+        return np.full((1, reader.dim), np.nan, dtype=np.float32)
+    return reader.state(known)[None]
 
 
 def ready(module: nn.Module, device: torch.device) -> None:

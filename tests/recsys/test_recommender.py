@@ -105,6 +105,29 @@ def test_unseen_items_are_dropped_and_said(model):
     assert found["item"].tolist() == model.recommend(session(*known), k=3)["item"].tolist()
 
 
+@pytest.mark.parametrize(
+    "more", [{}, {"repeat": True}, {"k": 10_000}, {"without": list(TABLE["item_id"].unique()[:9])}, {"only": ["never seen", TABLE["item_id"].iloc[0]]}]
+)  # fmt: skip
+@pytest.mark.parametrize("extra", [[], ["never seen"], [None, 7]])
+def test_one_session_without_tables_is_offered_what_its_table_is(model, extra, more):
+    items = [*TABLE["item_id"].iloc[:4], *extra]
+    asked = {"k": 5, **more}
+    table, offer = model.recommend(session(*items), **asked), model.recommend_session(items, **asked)
+    assert offer.items == table["item"].tolist()
+    assert offer.scores == pytest.approx(table["score"].tolist(), abs=1e-6)
+    assert table["note"].tolist() == [offer.note] * len(table)
+
+
+def test_one_session_of_nothing_known_gets_popularity(model):
+    offer = model.recommend_session([], k=3)
+    assert (offer.items, offer.note) == (model.recommend(session("never seen"), k=3)["item"].tolist(), EMPTY)
+
+
+def test_one_text_is_no_session(model):
+    with pytest.raises(UserError, match="give a list of items"):
+        model.recommend_session("item-1")
+
+
 @pytest.mark.parametrize("items", [["never-seen"], [None], ["a", None, "b"]])
 def test_a_history_without_any_known_item_gets_popularity_and_says_so(model, items):
     found = model.recommend(session(*items), k=3)
