@@ -15,7 +15,7 @@ from core.evaluation import Section
 from core.files import whole_folder
 from core.report import page, svg
 from core.statistics import mean_interval
-from core.tables import write_table
+from core.tables import pseudonyms, write_table
 from healthcare.classifier import ImageClassifier
 from healthcare.clinical_card import WARNING
 from healthcare.data import Images
@@ -53,11 +53,14 @@ class Explained:
             }
         )  # fmt: skip
 
-    def write(self, out: Path) -> Path:
+    def write(self, out: Path, pseudonymise: bool = False) -> Path:
         """Write explain.html, explain.json, maps.csv and overlays/; returns the page's path.
 
+        Args:
+            pseudonymise: replace the images' names in maps.csv by keyed hashes.
+
         Raises:
-            UserError: a place that cannot be written, or one that holds something else.
+            UserError: a place that cannot be written, one that holds something else, or no key to hash with.
         """
         others = {path.name for path in out.iterdir()} - set(FILES) if out.is_dir() else set()
         if out.is_file() or others:
@@ -77,7 +80,10 @@ class Explained:
             (folder / "overlays").mkdir()
             for number, (image, over) in enumerate(zip(self.images.pixels, found.maps, strict=True)):
                 overlay(image, over).save(folder / "overlays" / f"{number:04d}.png")
-            write_table(self.table(), folder / "maps.csv")
+            table = self.table()
+            if pseudonymise:
+                table["where"] = pseudonyms(table["where"])
+            write_table(table, folder / "maps.csv")
             (folder / "explain.json").write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
             html = page("Where the classifier looks", WARNING, [Section("Can it be believed?", text), shown, plain])
             (folder / "explain.html").write_text(html, encoding="utf-8")

@@ -260,6 +260,7 @@ class Explain:
         out: folder for explain.html, explain.json, maps.csv and a PNG an image.
         most: images that are shown, drawn with the seed.
         question: class or finding that is explained; the most probable one of each image where none is given.
+        pseudonymise: replace the names of files in maps.csv by keyed hashes; the key is read from the environment variable TACIT_KEY.
         seed: of the images drawn and of the weights drawn anew.
         device: cpu, cuda, cuda:1, …
     """
@@ -269,20 +270,23 @@ class Explain:
     out: Path
     most: int = 24
     question: str | None = None
+    pseudonymise: bool = False
     seed: int = 0
     device: str = "cpu"
 
     writes_folder: ClassVar[bool] = True
 
     def run(self) -> None:
+        from core.tables import check_table
         from healthcare.classifier import ImageClassifier
         from healthcare.data import read_new
         from healthcare.explain import explain
 
+        check_table(self.out / "maps.csv", self.pseudonymise)
         classifier = ImageClassifier.load(self.run_).on(self.device)
         images = read_new(self.data, classifier.reading)
         found = explain(classifier, images, self.most, self.question, self.seed)
-        print(f"{len(found.rows)} images: {found.write(self.out)}")
+        print(f"{len(found.rows)} images: {found.write(self.out, self.pseudonymise)}")
         for line in found.lines():
             print(line)
 

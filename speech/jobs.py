@@ -10,7 +10,7 @@ import tyro
 
 from core.cli import say
 from core.tables import check_table, pseudonyms, write_table
-from speech.tables import list_aside
+from speech.tables import list_aside, names
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ class Verify:
         out: folder for verification.json, trials.csv and report.html.
         trials: pairs of each kind at most.
         sounds: worst pairs of each kind that the report plays, at most 5; 0 where it goes to people who may not hear them.
+        pseudonymise: replace file names in trials.csv by keyed hashes; the key is read from the environment variable TACIT_KEY.
         device: cpu, cuda, …
     """
 
@@ -115,6 +116,7 @@ class Verify:
     out: Path
     trials: int = 5000
     sounds: int = 2
+    pseudonymise: bool = False
     seed: int = 0
     device: str = "cpu"
 
@@ -131,6 +133,7 @@ class Verify:
 
         if not 0 <= self.sounds <= 5:
             raise UserError(f"{self.sounds} pairs", where="--sounds", mend="play 0 to 5 of each kind")
+        check_table(self.out / "trials.csv", self.pseudonymise)
 
         encoder = AudioEncoder.load(self.run_)
         encoder.device = self.device
@@ -139,7 +142,7 @@ class Verify:
         found = verify(encoder, recordings, self.trials, self.seed)
         with whole(self.out / "verification.json", "the result") as temporary:
             temporary.write_text(json.dumps(found.json(), indent=1) + "\n", encoding="utf-8")
-        write_table(found.table(list(recordings.names)), self.out / "trials.csv")
+        write_table(found.table(names(recordings, self.pseudonymise)), self.out / "trials.csv")
         text = verification_page(encoder, recordings, found, self.data, self.sounds)
         with whole(self.out / "report.html", "the report") as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -128,6 +128,13 @@ def test_flags_that_cannot_be_are_told_before_any_work(
     assert end.value.code == 2 and line in error and error.count("\n") == 1
 
 
+def test_an_unknown_verb_is_answered_with_those_there_are(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as end:
+        main("test", {"train": Train, "other": Fail}, "A test.", ["trian", "--steps", "1"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "tacit-test: no verb 'trian'; choose from train, other\n"
+
+
 def test_bugs_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         main("test", {"fail": Fail, "other": Fail}, "A test.", ["fail", "--how", "bug"])

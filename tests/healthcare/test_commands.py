@@ -81,9 +81,11 @@ def test_similar_cases_and_explanations_are_written(
     assert not set(hashed["similar"]) & set(table["similar"]) and (hashed["cosine"] == table["cosine"]).all()
     out = ("--out", tmp_path / "why", "--most", 4)
     assert run("explain", "--run", folder / "model", "--data", new, *out) == 0
-    assert run("explain", "--run", folder / "model", "--data", new, *out, "--question", "1") == 0  # again, in its place
+    again = ("--question", "1", "--pseudonymise")  # in its place
+    assert run("explain", "--run", folder / "model", "--data", new, *out, *again) == 0
     assert len(list((tmp_path / "why" / "overlays").glob("*.png"))) == 4
-    assert len(pd.read_csv(tmp_path / "why" / "maps.csv")) == 4
+    maps = pd.read_csv(tmp_path / "why" / "maps.csv")
+    assert len(maps) == 4 and set(maps["where"]) <= set(hashed["where"])
     page = (tmp_path / "why" / "explain.html").read_text()
     assert "NOT for clinical use" in page and "data:image/png;base64" in page and "test row" not in page
     assert "weights drawn anew" in capsys.readouterr().out

@@ -164,9 +164,11 @@ def test_the_verbs_write_tables(fitted, pitch, pitched, spoken, tmp_path, capsys
     assert "low" not in "".join(pd.read_parquet(tmp_path / "t.parquet")["file"])
     assert ended("similar", "--run", run, "--data", tmp_path / "packed", "--out", tmp_path / "s.csv", "--k", "2") == 0
     assert len(pd.read_csv(tmp_path / "s.csv")) == 240
-    for trials in ("20", "50"):  # the second time into a folder that is there
-        assert ended("verify", "--run", run, "--data", spoken, "--out", tmp_path / "v", "--trials", trials) == 0
-    assert (tmp_path / "v" / "verification.json").is_file() and len(pd.read_csv(tmp_path / "v" / "trials.csv")) == 100
+    for more in (["20"], ["50", "--pseudonymise"]):  # the second time into a folder that is there
+        assert ended("verify", "--run", run, "--data", spoken, "--out", tmp_path / "v", "--trials", *more) == 0
+    trials = pd.read_csv(tmp_path / "v" / "trials.csv")
+    assert (tmp_path / "v" / "verification.json").is_file() and len(trials) == 100
+    assert not trials.astype(str).apply(lambda column: column.str.contains(".wav", regex=False)).any(axis=None)
     assert ended("embed", "--run", run, "--data", pitched, "--out", tmp_path / "e.parquet", "--frames") == 0
     capsys.readouterr()
     assert ended("tag", "--run", pitch, "--data", pitched, "--out", tmp_path / "t.txt") == 2
