@@ -257,7 +257,7 @@ class SessionRecommender(PretrainedEncoder):
         masked, device = isinstance(self.recipe_.objective, MaskedConfig), resolve_device(self.device)
         length = self.recipe_.model.length
         if len(history) == 1 and device.type == "cpu" and not masked:
-            if self._reader is None or not self._reader.current():
+            if self._reader is None or not self._reader.current(self.encoder_):
                 self._reader = SessionReader.of(self.encoder_)
             if self._reader is not None:
                 return one_state(self._reader, history, length)

@@ -24,7 +24,7 @@ class SessionReader:
     """What `encoder.embed` gives of one sequence, for a causal Transformer over items whose last state is asked for.
 
     Its arrays are the encoder's own weights, looked at and not copied: a step of training changes both. `current` tells whether they still
-    are, which moving the encoder to another device and back ends.
+    are: moving the encoder to another device and back ends it.
 
     Args:
         encoder: see `of`.
@@ -33,7 +33,7 @@ class SessionReader:
     def __init__(self, encoder: TokenEncoder) -> None:
         stem, trunk = cast(ItemStem, encoder.stem), cast(Transformer, encoder.trunk)
         self.dim = encoder.dim
-        self._weight = stem.embedding.weight
+        self._encoder, self._weight = encoder, stem.embedding.weight
         self._at = self._weight.data_ptr()
         self._items = _seen(stem.embedding.weight)
         self._normed = None if isinstance(stem.norm, nn.Identity) else _norm(stem.norm)
@@ -52,9 +52,9 @@ class SessionReader:
         )  # fmt: skip
         return cls(encoder) if fits else None
 
-    def current(self) -> bool:
-        """Whether the arrays are still the encoder's weights."""
-        return self._weight.data_ptr() == self._at
+    def current(self, encoder: TokenEncoder) -> bool:
+        """Whether the arrays are this encoder's weights, where they lie now."""
+        return self._encoder is encoder and self._weight.data_ptr() == self._at
 
     def state(self, items: NDArray[np.int64]) -> Array:
         """Ids (T,) of one sequence, T ≥ 1 and at most as many as the trunk has places for -> the state at the last, (dim,)."""

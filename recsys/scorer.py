@@ -39,7 +39,7 @@ class ItemScorer:
                 asked = asked / np.float32(head.temperature * max(math.sqrt(asked @ asked), 1e-12))
             logits = torch.from_numpy(asked @ columns.numpy())[None]
         else:
-            with torch.no_grad():
+            with torch.no_grad(), torch.autocast(columns.device.type, enabled=False):
                 logits = head.asking(torch.from_numpy(hidden).to(columns.device)) @ columns
         if head.bias is not None:
             logits += head.bias.detach()[head.first :]

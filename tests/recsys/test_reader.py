@@ -71,9 +71,9 @@ def test_it_sees_a_step_of_training_at_once() -> None:
 def test_weights_that_were_moved_are_looked_for_anew() -> None:
     made = encoder()
     reader = SessionReader.of(made)
-    assert reader is not None and reader.current()
+    assert reader is not None and reader.current(made)
     made.double().float()
-    assert not reader.current()
+    assert not reader.current(made)
 
 
 @pytest.mark.parametrize("model", [ModelConfig(trunk="gru"), ModelConfig(causal=False), ModelConfig(pool="mean")])
@@ -91,3 +91,13 @@ def test_a_session_by_itself_has_the_state_that_it_has_among_others(method: str)
     together = model.hidden(history)
     for row in (0, 1, 7):
         np.testing.assert_allclose(model.hidden(history.select([row]))[0], together[row], rtol=1e-4, atol=1e-5)
+
+
+def test_another_encoder_in_its_place_is_read_anew() -> None:
+    history = Sequences.of([["a", "b", "c"]] * 5)
+    one, other = (SessionRecommender(steps=2, seed=seed).fit_sequences(history) for seed in (0, 1))
+    single = history.select([0])
+    before = one.hidden(single)
+    one.encoder_ = other.encoder_
+    assert not np.allclose(before, one.hidden(single))
+    np.testing.assert_array_equal(one.hidden(single), other.hidden(single))
