@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.config import within
+from speech.audio import Wave
 
 Span = tuple[int, int]
 SILENCE_DB = -100.0  # below the last bit of 16
@@ -76,6 +77,18 @@ def trimmed(samples: NDArray[np.float32], rate: int, config: ActivityConfig | No
         return spans[0][0], spans[-1][1]
     loud = len(samples) > 0 and float(levels(samples, rate, config).max()) > SILENCE_DB
     return (0, len(samples)) if loud else None
+
+
+def sounding(wave: Wave, config: ActivityConfig, least: float) -> tuple[float, Wave]:
+    """Where a recording's sound begins, in seconds, and the recording without the quiet at its ends; its digest stays.
+
+    Args:
+        least: seconds; where less would be left, the whole recording comes back.
+    """
+    start, end = trimmed(wave.samples, wave.rate, config) or (0, 0)
+    if end - start < max(least * wave.rate, 1):
+        return 0.0, wave
+    return start / wave.rate, replace(wave, samples=np.ascontiguousarray(wave.samples[start:end]))
 
 
 def segments(

@@ -24,8 +24,9 @@ from speech.outcome import PRETRAINED, RANDOM
 from speech.presets import Recipe, recipe
 from speech.probes import heard
 from speech.protocol import speaker_folds
-from speech.sets_bench import SETS, Ground, Terms, frozen, gain, ten_percent, tuned
+from speech.sets_bench import Ground, frozen, gain, ten_percent, tuned
 from speech.speakers_bench import speakers
+from speech.terms import SETS, Terms
 
 DATA = "fsdd"  # of smoke, methods and speakers
 TESTS = (*SETS, "gain", "speakers", *(f"{name}-tuned" for name in SETS), "ten-percent")  # what costs most comes last

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from core.datasets import Known, locate, sha256, verify
 from core.errors import UserError
 from core.quarantine import Quarantine
+from speech.activity import ActivityConfig, sounding
 from speech.audio import ReadConfig, Rejected, Wave, check_samples, decode, digest_of
 from speech.decoding import Decoder
 from speech.manifest import Facts, called, outside, stretch, table_of
@@ -63,7 +64,7 @@ class Recordings:
 
     `signals` holds what `keep` made of each wave (the wave itself, or its log-mel). `label`, `speaker`, `split`, `fold` (the set's
     own) and `text` are (N,) arrays of text with "" where unknown; `digest` (N,) is a hash of the samples; `source` the hashes of
-    the input.
+    the input. `seconds` are those of the signal, which starts `start` seconds into the recording: both (N,).
     """
 
     names: NDArray
@@ -77,8 +78,11 @@ class Recordings:
     source: dict[str, str] = field(default_factory=dict)
     fold: NDArray = field(default_factory=lambda: np.array([], dtype=object))
     text: NDArray = field(default_factory=lambda: np.array([], dtype=object))
+    start: NDArray[np.float64] = field(default_factory=lambda: np.array([]))
 
     def __post_init__(self) -> None:
+        if len(self.start) != len(self.names):
+            object.__setattr__(self, "start", np.zeros(len(self.names)))
         for name in ("fold", "text"):
             if len(getattr(self, name)) != len(self.names):
                 object.__setattr__(self, name, np.full(len(self.names), "", dtype=object))
@@ -89,7 +93,7 @@ class Recordings:
     def select(self, rows: NDArray) -> Recordings:
         """The recordings of the row numbers or boolean mask `rows`."""
         rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows)
-        columns = {name: getattr(self, name)[rows] for name in ("names", "seconds", "digest", *COLUMNS)}
+        columns = {name: getattr(self, name)[rows] for name in ("names", "seconds", "start", "digest", *COLUMNS)}
         return replace(self, signals=[self.signals[i] for i in rows], **columns)
 
     def summary(self) -> str:
@@ -104,7 +108,8 @@ class Recordings:
 def together(parts: Sequence[Recordings]) -> Recordings:
     """Several sets as one, in their order; what was set aside of each stays with it."""
     columns = {
-        n: np.concatenate([getattr(part, n) for part in parts]) for n in ("names", "seconds", "digest", *COLUMNS)
+        n: np.concatenate([getattr(part, n) for part in parts])
+        for n in ("names", "seconds", "start", "digest", *COLUMNS)
     }
     signals = [signal for part in parts for signal in part.signals]
     return replace(parts[0], signals=signals, quarantine=Quarantine(), source={}, **columns)
@@ -115,18 +120,21 @@ def wave_only(wave: Wave) -> NDArray:
     return wave.samples
 
 
-def read(data: str | Path, config: ReadConfig | None = None, *, keep: Keep = wave_only) -> Recordings:
+def read(
+    data: str | Path, config: ReadConfig | None = None, *, keep: Keep = wave_only, trim: ActivityConfig | None = None
+) -> Recordings:
     """Read every usable recording of `data`.
 
     Args:
         data: a folder, a `.tar`, a table, one recording, what `prepare` wrote, or a known name (`fsdd`, whose files are checked).
         config: what a usable recording is.
         keep: called once with each wave; its result is kept in memory, the wave is not.
+        trim: when a frame counts as sound: quiet ends are cut off first; None leaves them.
 
     Raises:
         UserError: nothing there, an unreadable table, or no usable recording left.
     """
-    found = scan(data, config, keep=keep)
+    found = scan(data, config, keep=keep, trim=trim)
     if len(found) == 0:
         raise nothing_usable(found.quarantine, data)
     return found
@@ -139,8 +147,9 @@ def nothing_usable(quarantine: Quarantine, data: str | Path) -> UserError:
 
 
 def scan(
-    data: str | Path, config: ReadConfig | None = None, *, keep: Keep = wave_only, apart: bool = False
-) -> Recordings:
+    data: str | Path, config: ReadConfig | None = None, *, keep: Keep = wave_only, apart: bool = False,
+    trim: ActivityConfig | None = None,
+) -> Recordings:  # fmt: skip
     """As `read`, but an empty result is returned rather than raised: what `check` shows.
 
     Args:
@@ -148,17 +157,20 @@ def scan(
     """
     quarantine = Quarantine()
     source: dict[str, str] = {}
-    rows: list[tuple[str, Facts, float, str]] = []
+    rows: list[tuple[str, Facts, float, float, str]] = []
     signals: dict[str, NDArray] = {}
-    for name, wave, facts in waves(data, config or ReadConfig(), quarantine, source, apart):
+    config = config or ReadConfig()
+    for name, wave, facts in waves(data, config, quarantine, source, apart):
+        start, wave = (0.0, wave) if trim is None else sounding(wave, trim, config.min_seconds)
         signals[name] = keep(wave)
-        rows.append((name, facts, wave.seconds, wave.digest))
+        rows.append((name, facts, start, wave.seconds, wave.digest))
     rows.sort(key=lambda row: row[0])
-    columns = {c: np.array([facts.get(c, "") for _, facts, _, _ in rows], dtype=object) for c in COLUMNS}
+    columns = {c: np.array([facts.get(c, "") for _, facts, *_ in rows], dtype=object) for c in COLUMNS}
     return Recordings(
         names=np.array([name for name, *_ in rows], dtype=object),
         signals=[signals[name] for name, *_ in rows],
-        seconds=np.array([seconds for _, _, seconds, _ in rows], dtype=np.float64),
+        start=np.array([start for _, _, start, _, _ in rows], dtype=np.float64),
+        seconds=np.array([seconds for _, _, _, seconds, _ in rows], dtype=np.float64),
         digest=np.array([digest for *_, digest in rows], dtype=object),
         quarantine=quarantine,
         source=source,

@@ -77,7 +77,7 @@ class AudioEncoder(PretrainedEncoder):
         if isinstance(data, Recordings):
             return data
         with one_thread():
-            return read(data, settings.read, keep=heard_as(settings))
+            return read(data, settings.read, keep=heard_as(settings), trim=settings.trimming)
 
     def fit(
         self, X: str | Path | Recordings, y: object = None, *, out: str | Path | None = None, fold: int | None = None,

@@ -44,11 +44,11 @@ def write_frames(encoder: AudioEncoder, recordings: Recordings, names: list[str]
     rows, width, most = 0, 0, encoder.longest()
     with whole(out, "the features") as temporary:
         writer = None
-        for name, signal, seconds, hidden in zip(
-            names, recordings.signals, recordings.seconds, frames_of(encoder, recordings), strict=True
+        for name, signal, start, seconds, hidden in zip(
+            names, recordings.signals, recordings.start, recordings.seconds, frames_of(encoder, recordings), strict=True
         ):
             length = float(seconds) * min(len(signal), most) / len(signal)
-            edges = np.linspace(seconds - length, seconds, len(hidden) + 1)
+            edges = start + np.linspace(seconds - length, seconds, len(hidden) + 1)
             columns = {
                 "file": [name] * len(hidden), "frame": np.arange(len(hidden)), "start": edges[:-1].round(4),
                 "end": edges[1:].round(4), **{f"f{i}": hidden[:, i] for i in range(hidden.shape[1])},

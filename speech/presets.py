@@ -9,6 +9,7 @@ from typing import Any
 from core import methods as m
 from core.errors import UserError
 from core.training import TrainConfig
+from speech.activity import ActivityConfig
 from speech.audio import ReadConfig
 from speech.encoders import EncoderConfig
 from speech.features import MelConfig, Norm
@@ -25,6 +26,8 @@ class Recipe:
         method: the preset's name.
         objective: the method's own settings.
         pretext: what it learns from. Convolutional nets read every recording stretched to `views.frames`, Transformers keep its length.
+        trim: whether quiet is cut off both ends of every recording before anything hears it; for words in longer clips.
+        voice: when a frame counts as sound, and how much quiet is left beside it.
         norm: of the log-mel that the encoder reads.
         max_frames: longer recordings are cut (at random in training, to the last frames in embedding).
         max_seconds: most sound of a batch, padding included: short recordings then come in larger batches than long ones, `batch_size` of
@@ -36,6 +39,8 @@ class Recipe:
     objective: Objective = field(default_factory=m.SimCLRConfig)
     pretext: Task = field(default_factory=ViewPair)
     read: ReadConfig = field(default_factory=ReadConfig)
+    trim: bool = False
+    voice: ActivityConfig = field(default_factory=lambda: ActivityConfig(hang=0.05))
     mel: MelConfig = field(default_factory=MelConfig)
     norm: Norm = "utterance"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -73,6 +78,11 @@ class Recipe:
             raise UserError(
                 "more segments than the net has places in time", where="views.frames", mend="raise it or lower segments"
             )
+
+    @property
+    def trimming(self) -> ActivityConfig | None:
+        """By what quiet ends are cut off; None where they stay."""
+        return self.voice if self.trim else None
 
     @property
     def stretched(self) -> bool:

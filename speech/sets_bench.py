@@ -31,46 +31,14 @@ from speech.data import Recordings, together
 from speech.estimators import AudioEncoder
 from speech.evaluation import equal_steps
 from speech.outcome import PRETRAINED, RANDOM, SCRATCH, TUNED, floor_name, interval
-from speech.presets import SOUNDS, WORDS, Recipe, recipe
+from speech.presets import Recipe, recipe
 from speech.probes import heard, probe_groups
 from speech.protocol import Split, speaker_folds, split
+from speech.terms import Candidate, Terms
 from speech.tuning import chosen_rate, shortened
 
 BY_SPEAKER = "frozen, each speaker's own mean and spread taken out"
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How a set is measured.
-
-    Attributes:
-        candidates: recipes between which each fold's training side chooses.
-        width: of the convolutional net, for which the budget has room; None for the recipe's own.
-        pool: other sets whose recordings pretraining hears as well, unlabelled.
-        steps: of pretraining; choice: of one that only serves the choice; tune: of fine-tuning.
-        rates: of learning, between which the training side chooses for every supervised training.
-        goal, tuned_goal: of the frozen probe and of fine-tuning with all labels; few_goal: of fine-tuning minus scratch with a tenth.
-    """
-
-    data: str
-    candidates: tuple[str, ...]
-    pool: tuple[str, ...] = ()
-    width: int | None = None
-    steps: int = 600
-    choice: int = 400
-    tune: int = 600
-    rates: tuple[float, ...] = (1e-3, 4e-3)
-    goal: float | None = None
-    tuned_goal: float | None = None
-    few_goal: float = 0.08
-
-
-SETS = {
-    "fsdd-loso": Terms("fsdd", WORDS, ("arabic-digits",), goal=0.83, tuned_goal=0.90),
-    "arabic-digits": Terms("arabic-digits", WORDS, ("fsdd",), goal=0.88),
-    "esc10": Terms("esc10", SOUNDS, steps=200, tune=100, goal=0.82),
-}
 
 
 def holds(recordings: Recordings) -> list[Split]:
@@ -99,6 +67,18 @@ def inner(recordings: Recordings) -> list[tuple[NDArray[np.bool_], dict[int, NDA
 
 
 @dataclass
+class Reading:
+    """A set as one candidate hears it, with what pretraining hears as well."""
+
+    recordings: Recordings
+    pool: list[Recordings]
+
+    @cached_property
+    def floors(self) -> dict[str, NDArray]:
+        return floor_features(self.recordings.signals)
+
+
+@dataclass
 class Ground:
     """One set, one seed: encoders and what their arms said, made once and kept in `out`.
 
@@ -112,20 +92,37 @@ class Ground:
     say: Say
     read: Callable[[str, Recipe], Recordings]
 
-    def recipe(self, name: str, steps: int) -> Recipe:
+    def recipe(self, candidate: Candidate, steps: int) -> Recipe:
         """A candidate of so many steps; half precision, which halves the time where the processor knows it."""
-        chosen = recipe(name)
+        chosen = replace(recipe(candidate.name), trim=candidate.trim)
         if self.terms.width is not None:
             chosen = replace(chosen, encoder=replace(chosen.encoder, width=self.terms.width))
         return replace(chosen, train=replace(chosen.train, steps=steps, minutes=None, precision="bf16"))
 
     @cached_property
-    def recordings(self) -> Recordings:
-        return self.read(self.terms.data, recipe(self.terms.candidates[0]))
+    def candidates(self) -> list[Candidate]:
+        return [Candidate(name, trim) for name in self.terms.candidates for trim in self.terms.trims]
 
     @cached_property
-    def pool(self) -> list[Recordings]:
-        return [self.read(data, recipe(self.terms.candidates[0])) for data in self.terms.pool]
+    def readings(self) -> dict[bool, Reading]:
+        """The same recordings with their quiet ends and without, as far as the terms ask for both."""
+        found = {}
+        for trim in self.terms.trims:
+            first = replace(recipe(self.terms.candidates[0]), trim=trim)
+            found[trim] = Reading(self.read(self.terms.data, first), [self.read(n, first) for n in self.terms.pool])
+        return found
+
+    @cached_property
+    def recordings(self) -> Recordings:
+        """What does not depend on how they are heard: labels, speakers, splits."""
+        return self.readings[self.terms.trims[0]].recordings
+
+    def heard_by(self, encoder: AudioEncoder) -> Recordings:
+        return self.readings[encoder.recipe_.trim].recordings
+
+    def heard_in(self, fold: int) -> Reading:
+        """The set as the fold's choice hears it: its floors hear the same."""
+        return self.readings[self.chosen[fold].trim]
 
     @cached_property
     def holds(self) -> list[Split]:
@@ -136,37 +133,38 @@ class Ground:
         return self.recordings.label.astype(str)
 
     @cached_property
-    def chosen(self) -> list[str]:
+    def chosen(self) -> list[Candidate]:
         """Each fold's pretext: the best of its training side."""
-        return [max(by, key=lambda name: by[name]) for by in self.inner]
+        return [max(by, key=lambda one: by[one]) for by in self.inner]
 
     @cached_property
-    def inner(self) -> list[dict[str, float]]:
+    def inner(self) -> list[dict[Candidate, float]]:
         """Accuracy of every candidate inside each fold's training side; by one seed, since a choice is made once."""
-        names = self.terms.candidates
-        figures: list[dict[str, list[float]]] = [{name: [] for name in names} for _ in self.holds]
-        if len(names) == 1:
-            return [{names[0]: float("nan")} for _ in self.holds]
-        for name in names:
-            settings = self.recipe(name, self.terms.choice)
+        every = self.candidates
+        figures: list[dict[Candidate, list[float]]] = [{one: [] for one in every} for _ in self.holds]
+        if len(every) == 1:
+            return [{every[0]: float("nan")} for _ in self.holds]
+        for one in every:
+            settings = self.recipe(one, self.terms.choice)
             for number, (seen, asked) in enumerate(inner(self.recordings)):
                 work = partial(self._inner, settings, seen, asked)
-                made = self.kept(f"choice-{name}-{number}", repr(settings), work, seed=0)
-                self.say(f"{self.terms.data}, inside: {name} {made}")
+                made = self.kept(f"choice-{one}-{number}", repr(settings), work, seed=0)
+                self.say(f"{self.terms.data}, inside: {one} {made}")
                 for fold, value in made.items():
-                    figures[int(fold)][name].append(value)
-        return [{name: float(np.mean(values)) for name, values in by.items()} for by in figures]
+                    figures[int(fold)][one].append(value)
+        return [{one: float(np.mean(values)) for one, values in by.items()} for by in figures]
 
     def _inner(self, settings: Recipe, seen: NDArray, asked: dict[int, NDArray]) -> dict[str, float]:
         encoder = self._pretrained(settings, seen, 0)
-        features, groups = encoder.transform(self.recordings), probe_groups(self.recordings)
+        features, groups = encoder.transform(self.heard_by(encoder)), probe_groups(self.recordings)
         return {
             str(fold): float((heard(features, self.truth, seen, rows, groups) == self.truth[rows]).mean())
             for fold, rows in asked.items()
         }
 
     def _pretrained(self, settings: Recipe, seen: NDArray, seed: int, out: Path | None = None) -> AudioEncoder:
-        data = together([self.recordings.select(seen), *self.pool])
+        heard_as = self.readings[settings.trim]
+        data = together([heard_as.recordings.select(seen), *heard_as.pool])
         with one_thread():
             return AudioEncoder(settings, seed=seed).fit(data, out=out, note=lambda line: None)
 
@@ -225,17 +223,19 @@ class Ground:
         return {"said": np.searchsorted(np.unique(self.truth), said).tolist(), "facts": facts}
 
     def _features(self, arm: str, fold: int) -> NDArray:
-        if arm in self.floors:
-            return self.floors[arm]
+        reading = self.heard_in(fold)
+        if arm in reading.floors:
+            return reading.floors[arm]
         encoder = self.encoder(fold)
         if arm == RANDOM:
-            return encoder.untrained(self.seed).transform(self.recordings)
-        found = encoder.transform(self.recordings)
+            return encoder.untrained(self.seed).transform(reading.recordings)
+        found = encoder.transform(reading.recordings)
         return by_group(found, self.recordings.speaker) if arm == BY_SPEAKER else found
 
     @cached_property
-    def floors(self) -> dict[str, NDArray]:
-        return floor_features(self.recordings.signals)
+    def floors(self) -> tuple[str, ...]:
+        """What they are called."""
+        return tuple(self.heard_in(0).floors)
 
     def _supervised(self, arm: str, fold: int, train: NDArray, test: NDArray) -> tuple[NDArray, dict[str, Any]]:
         """Fine-tuning, or training from scratch for as many spectrograms as pretraining and fine-tuning have read."""
@@ -250,7 +250,7 @@ class Ground:
             spent = time.process_time() - started
             model = self._trained(arm, encoder, train, replace(self._training(encoder, steps), lr=rate))
         seconds = time.process_time() - started - spent
-        said = model.predict(self.recordings.select(test))
+        said = model.predict(self.heard_by(encoder).select(test))
         return said, {"steps": steps, "rate": rate, "seconds": round(seconds, 1), "seconds of tuning": round(spent, 1)}
 
     def _training(self, encoder: AudioEncoder, steps: int) -> TrainConfig:
@@ -265,7 +265,7 @@ class Ground:
         label = np.where(np.isin(held, labelled), self.truth[held], "")
         with one_thread():
             model = AudioClassifier(encoder, tune="few", train=train, rates=(0.0, *self.terms.rates)).fit(
-                self.recordings.select(held), label, note=lambda line: None
+                self.heard_by(encoder).select(held), label, note=lambda line: None
             )
         return model, model.rate_
 
@@ -275,7 +275,7 @@ class Ground:
 
         def tell(rate: float, own: NDArray, asked: NDArray) -> NDArray[np.float64]:
             model = self._trained(arm, encoder, train[own], replace(short, lr=rate))
-            return model.predict_proba(self.recordings.select(train[asked]))
+            return model.predict_proba(self.heard_by(encoder).select(train[asked]))
 
         return chosen_rate(
             self.terms.rates, self.truth[train], None if groups is None else groups[train], self.seed, tell
@@ -284,7 +284,7 @@ class Ground:
     def _trained(self, arm: str, encoder: AudioEncoder, rows: NDArray, train: TrainConfig) -> AudioClassifier:
         with one_thread():
             return AudioClassifier(encoder, tune="scratch" if arm == SCRATCH else "all", train=train).fit(
-                self.recordings.select(rows), note=lambda line: None
+                self.heard_by(encoder).select(rows), note=lambda line: None
             )
 
     def kept(self, name: str, settings: str, work: Callable[[], dict[str, Any]], seed: int | None = None) -> dict:
@@ -313,7 +313,7 @@ def by_group(features: NDArray, group: NDArray) -> NDArray:
 def frozen(ground: Ground) -> list[Row]:
     """Accuracy of a linear probe with all labels on frozen features, trained, untrained and log-mel's; what the choice was made from."""
     terms = ground.terms
-    note = f"{terms.steps} steps of pretraining a fold; chosen inside: {', '.join(ground.chosen)}"
+    note = f"{terms.steps} steps of pretraining a fold; chosen inside: {'; '.join(map(str, ground.chosen))}"
     found = [_accuracy(ground, PRETRAINED, "frozen, linear probe", "ours", terms.data, terms.goal, note)]
     if probe_groups(ground.recordings) is not None:
         words = "needs other recordings of each speaker, unlabelled, those of the test too"
@@ -346,12 +346,12 @@ def _accuracy(
 
 def choice(ground: Ground) -> list[Row]:
     """Inner figures of every candidate: a mean over folds, never of a fold's own test."""
-    if len(ground.terms.candidates) == 1:
+    if len(ground.candidates) == 1:
         return []
     return [
-        row(ground.terms.data, name, "ours", "accuracy inside", float(np.mean([by[name] for by in ground.inner])),
-            note=f"{ground.terms.choice} steps; chosen in {ground.chosen.count(name)} of {len(ground.chosen)} folds")
-        for name in ground.terms.candidates
+        row(ground.terms.data, str(one), "ours", "accuracy inside", float(np.mean([by[one] for by in ground.inner])),
+            note=f"{ground.terms.choice} steps; chosen in {ground.chosen.count(one)} of {len(ground.chosen)} folds")
+        for one in ground.candidates
     ]  # fmt: skip
 
 

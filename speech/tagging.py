@@ -15,6 +15,7 @@ from core.config import within
 from core.datasets import locate
 from core.errors import UserError
 from core.quarantine import Quarantine
+from speech.activity import sounding
 from speech.audio import ReadConfig, Rejected, Wave, blocks_of, opened
 from speech.classifier import AudioClassifier
 from speech.data import Recordings
@@ -101,6 +102,7 @@ def _heard(
 ) -> Iterator[tuple[float, float, str, float]]:
     """(start, end, label, probability) of each window of a file; "" and 0 where it is silent."""
     keep, margin = heard_as(classifier.recipe_), (config.window - config.hop) / 2
+    trim, least = classifier.recipe_.trimming, reading.min_seconds
     with opened(path, reading) as file:
         rate, total = int(file.samplerate), file.frames / file.samplerate
         if total < reading.min_seconds:
@@ -112,7 +114,8 @@ def _heard(
             ]
             label, probability = [""] * len(batch), [0.0] * len(batch)
             if loud:
-                signals = [keep(Wave(batch[i][1], rate, "")) for i in loud]
+                waves = [Wave(batch[i][1], rate, "") for i in loud]
+                signals = [keep(wave if trim is None else sounding(wave, trim, least)[1]) for wave in waves]
                 share = classifier.predict_proba(_unnamed(signals))
                 for i, row in zip(loud, share, strict=True):
                     if row.max() >= config.least:

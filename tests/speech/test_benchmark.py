@@ -12,7 +12,8 @@ from speech.classifier import AudioClassifier
 from speech.data import together
 from speech.estimators import AudioEncoder
 from speech.outcome import PRETRAINED, RANDOM, SCRATCH, TUNED
-from speech.sets_bench import Ground, Terms
+from speech.sets_bench import Ground
+from speech.terms import Candidate, Terms
 
 
 def silent(line):
@@ -48,7 +49,7 @@ def quick(small, monkeypatch):
     monkeypatch.setattr(sets_bench, "recipe", lambda name: made[name])
     monkeypatch.setattr(benchmark, "recipe", lambda name: made[name])
     monkeypatch.setattr(probes, "COSTS", (1e-2,))
-    few = Terms("four", ("first", "second"), ("others",), steps=3, choice=2, tune=2, rates=(1e-3,), goal=0.9)
+    few = Terms("four", ("first", "second"), pool=("others",), steps=3, choice=2, tune=2, rates=(1e-3,), goal=0.9)
     sets = {"folds": few, "own": replace(few, data="others", candidates=("first",), pool=())}
     return BenchConfig(seeds=1, sets=sets, voices=3)
 
@@ -68,7 +69,7 @@ def test_neither_the_choice_nor_the_encoder_of_a_fold_has_heard_its_speaker(quic
 
     monkeypatch.setattr(AudioEncoder, "fit", watched)
     ground = Ground(replace(quick.sets["folds"], pool=()), 0, tmp_path, silent, lambda data, settings: recordings)
-    assert len(ground.chosen) == 4 and set(ground.chosen) <= {"first", "second"}
+    assert len(ground.chosen) == 4 and set(ground.chosen) <= {Candidate("first", False), Candidate("second", False)}
     own = [set(recordings.speaker[held.test]) for held in ground.holds]
     assert len(seen) == 4, "two pairs for each candidate"
     for number, (a, b) in enumerate([(0, 1), (2, 3)] * 2):
@@ -153,6 +154,29 @@ def test_the_rate_is_chosen_without_the_test_recordings(quick, reads, tmp_path, 
     assert {one for one, *_ in trials} == {1e-3, 1e-2} and rate in (1e-3, 1e-2)
     assert rows == train and all(seen < train for _, _, seen in trials)
     assert steps == 2 + 3 * 2 and trials[0][1] == steps, "too short to be tuned on an eighth"
+
+
+def test_a_fold_whose_choice_trims_has_encoder_and_floors_that_hear_trimmed_recordings(
+    quick, recordings, tmp_path, monkeypatch
+):
+    """Trimming is one of the things the training side chooses; what it takes, everything that is compared hears."""
+    shorter = replace(recordings, signals=[signal[8:] for signal in recordings.signals])
+    terms = replace(quick.sets["folds"], candidates=("first",), trims=(False, True), pool=())
+    ground = Ground(terms, 0, tmp_path, silent, lambda data, settings: shorter if settings.trim else recordings)
+    trims = [Candidate("first", True), Candidate("first", False)]
+    monkeypatch.setattr(ground, "inner", [{one: float(one.trim == (fold == 0)) for one in trims} for fold in range(4)])
+    given, real = [], AudioEncoder.transform
+
+    def watched(self, X):
+        given.append((self.recipe_.trim, X.signals[0]))
+        return real(self, X)
+
+    monkeypatch.setattr(AudioEncoder, "transform", watched)
+    ground.said(PRETRAINED)
+    assert [trim for trim, _ in given] == [True, False, False, False]
+    assert given[0][1] is shorter.signals[0] and given[1][1] is recordings.signals[0]
+    floor = ground.heard_in(0).floors["log-mel mean and deviation"]
+    assert not np.allclose(floor, ground.heard_in(1).floors["log-mel mean and deviation"])
 
 
 def test_few_labels_are_given_with_the_other_training_recordings_and_no_more(quick, reads, tmp_path, monkeypatch):

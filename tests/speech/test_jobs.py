@@ -10,7 +10,9 @@ import soundfile as sf
 
 from core.errors import UserError
 from core.quarantine import Quarantine
+from speech.activity import ActivityConfig
 from speech.alike import similar
+from speech.audio import ReadConfig
 from speech.classifier import AudioClassifier
 from speech.cli import main
 from speech.data import read
@@ -37,6 +39,18 @@ def pitched(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def paused(pitched, tmp_path_factory):
+    """The same tones, named alike, each between half a second and a whole one of a room's faint noise."""
+    folder, generator = tmp_path_factory.mktemp("paused"), np.random.default_rng(1)
+    for path in sorted(pitched.rglob("*.wav")):
+        wave, _ = sf.read(path, dtype="float32")
+        parts = [1e-4 * generator.normal(size=RATE // 2), wave, 1e-4 * generator.normal(size=RATE)]
+        (folder / path.parent.name).mkdir(exist_ok=True)
+        (folder / path.parent.name / path.name).write_bytes(encoded(np.concatenate(parts).astype(np.float32)))
+    return folder
+
+
+@pytest.fixture(scope="module")
 def pitch(fitted, pitched, tmp_path_factory):
     """A classifier of them, saved."""
     run = tmp_path_factory.mktemp("runs") / "pitch"
@@ -56,6 +70,33 @@ def long_file(path, pieces):
     noise = 0.01 * generator.normal(size=len(wave)) * (wave != 0)
     sf.write(path, wave + noise, RATE, subtype="PCM_16")
     return path
+
+
+def test_a_recipe_that_trims_hears_the_sound_between_its_pauses(small, pitched, paused, tmp_path):
+    plain, trimming = AudioEncoder(small, steps=2, seed=0), AudioEncoder(replace(small, trim=True), steps=2, seed=0)
+    alone, kept, cut = plain.read(pitched), plain.read(paused), trimming.read(paused)
+    assert (cut.digest == kept.digest).all(), "the leak audit knows a recording by all of it"
+    assert kept.seconds.min() == 2.0 and not kept.start.any()
+    assert cut.start.min() > 0.4 and cut.start.max() < 0.5 and cut.seconds.max() < 0.7
+    assert all(len(a) <= len(b) <= len(a) + 14 for a, b in zip(alone.signals, cut.signals, strict=True))
+    trimming.fit(cut, note=lambda line: None)
+    write_frames(trimming, cut, [str(n) for n in cut.names], tmp_path / "f.parquet")
+    table = pd.read_parquet(tmp_path / "f.parquet")
+    bounds = table.groupby("file").agg(start=("start", "min"), end=("end", "max"))
+    assert bounds["start"].between(0.4, 0.5).all() and bounds["end"].between(1.0, 1.1).all()
+    trimming.save(tmp_path / "run")
+    again = AudioEncoder.load(tmp_path / "run").read(paused)
+    assert (again.start == cut.start).all(), "a run remembers how it hears"
+
+
+def test_what_is_all_quiet_or_too_short_without_its_pauses_is_heard_whole(tmp_path):
+    generator = np.random.default_rng(0)
+    hum, click = 2e-3 * generator.normal(size=RATE), 1e-4 * generator.normal(size=RATE)
+    click[4000:4300] += 0.5
+    for name, wave in (("hum", hum), ("click", click)):
+        (tmp_path / f"{name}.wav").write_bytes(encoded(wave.astype(np.float32)))
+    found = read(tmp_path, ReadConfig(min_seconds=0.2), trim=ActivityConfig(hang=0.0))
+    assert not found.start.any() and (found.seconds == 1.0).all()
 
 
 def test_a_long_file_is_tagged_where_its_sounds_are(pitch, tmp_path):
