@@ -158,7 +158,7 @@ class ImageClassifier(ClassifierMixin, ImageEncoder):
         return self
 
     def _probe(self, data: Labelled) -> None:
-        features = self.transform(data.train, views=self.views)
+        features = self.labelled(data.train, self.views)
         linear = fit_linear(features, data.target, len(data.classes), data.patient, self.seed)
         others = replicates(features, data.target, linear, data.patient, REPLICATES, self.seed)
         self.heads_ = Heads.of(linear, others)

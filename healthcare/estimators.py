@@ -23,6 +23,7 @@ from healthcare.batches import PatientBatches
 from healthcare.clinical_card import Facts
 from healthcare.data import Images, plain, resized
 from healthcare.encoders import build_encoder
+from healthcare.linear import FEW
 from healthcare.methods import build
 from healthcare.presets import PRESETS, Recipe, batch_for, simclr
 from healthcare.readers import Reading, Unreadable
@@ -181,6 +182,10 @@ class ImageEncoder(RecipeEncoder):
         """Features (V, N, D) of the image, of the recipe's crops of it, and of `views` drawn ones; see `transform`."""
         self._check_fitted()
         return self._each_view(pixels_of(X, self.recipe_.reading.size), views)
+
+    def labelled(self, X: Images | NDArray, views: int = 0) -> NDArray[np.float32]:
+        """What a probe learns from: features (V, N, D) of each view of up to `FEW` images, of more their mean (N, D); see `each_view`."""
+        return self.each_view(X, views) if len(X) <= FEW else self.transform(X, views=views)
 
     def _each_view(self, pixels: NDArray[np.float32], views: int) -> NDArray[np.float32]:
         """As `each_view`, of pixels (N, C, H, W), or of volumes (N, C, D, H, W)."""

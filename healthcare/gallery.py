@@ -66,7 +66,7 @@ def saliency_section(encoder: ImageEncoder, images: Images, config: EvaluationCo
     target = target_of(images)
     rows = train[subset(target[train], config.headline, 0)]
     groups = images.patient[rows] if images.named_patients else None
-    linear = fit_linear(encoder.transform(images.select(rows)), target[rows], len(images.classes), groups)
+    linear = fit_linear(encoder.labelled(images.select(rows)), target[rows], len(images.classes), groups)
     classifier = ImageClassifier.made(encoder, images.classes, linear)
     drawn = np.sort(np.random.default_rng(0).permutation(test)[: config.gallery])
     if not len(drawn):

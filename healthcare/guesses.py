@@ -158,26 +158,34 @@ class _Arm:
             return self._network(draw)
         x, target = self.features(draw.seed), self.target
         groups = self.images.patient[draw.rows] if self.images.named_patients else None
-        linear = fit_linear(x[draw.rows], target[draw.rows], self.classes, groups)
+        labelled = self._labelled(draw, x)
+        linear = fit_linear(labelled, target[draw.rows], self.classes, groups)
         if self.name == "self_training":
             others = np.setdiff1d(self.images.rows("train"), draw.rows)
             linear = self_trained(x[draw.rows], target[draw.rows], x[others], linear, self.classes)
         aside, known = linear.predict_proba(x[draw.held]), target[draw.held]
         if self.name != "self_training" or not len(known):
-            crossed = held_out(x[draw.rows], target[draw.rows], linear, groups)
+            crossed = held_out(labelled, target[draw.rows], linear, groups)
             aside, known = np.concatenate([crossed, aside]), np.concatenate([target[draw.rows], known])
         return linear.predict_proba(x[draw.test]), aside, known
 
     def features(self, seed: int) -> NDArray[np.float32]:
         number = seed % RANDOM_NETWORKS if self.name == "random_init" else 0
         if number not in self.made:
-            if self.name == "random_init":
-                self.made[number] = self.encoder.untrained(number).transform(self.images)
-            else:
-                self.made[number] = (
-                    self.encoder.transform(self.images) if self.name == "pretrained" else raw_pixels(self.images)
-                )
+            encoder = self._encoder(seed)
+            self.made[number] = raw_pixels(self.images) if encoder is None else encoder.transform(self.images)
         return self.made[number]
+
+    def _labelled(self, draw: Draw, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features of the draw's images that the regression learns from: (N, D), or by view (V, N, D)."""
+        encoder = self._encoder(draw.seed)
+        return x[draw.rows] if encoder is None else encoder.labelled(self.images.select(draw.rows))
+
+    def _encoder(self, seed: int) -> ImageEncoder | None:
+        """The network whose features are fixed; None where the features are pixels."""
+        if self.name == "random_init":
+            return self.encoder.untrained(seed % RANDOM_NETWORKS)
+        return self.encoder if self.name == "pretrained" else None
 
     def _network(self, draw: Draw) -> tuple[Score, Score, NDArray]:
         pixels, rates, place = self.images.pixels, self.guesses.rates, (self.name, draw.fraction)

@@ -18,6 +18,9 @@ ABSENT = -20.0  # log-odds of a class that the labels do not hold
 # C to choose from. Not below .01: with few labels the folds tie, the smallest is taken, and one of .001 was worse on the training images
 # of PneumoniaMNIST that gave no label, at 1 to 10 % of the labels.
 COSTS = (1e-2, 1e-1, 1.0, 10.0)
+# Labelled images up to which every crop of an image is a row that the probe learns from; above, their mean is. Chosen on the training images
+# of PneumoniaMNIST that gave no label (docs/methods.md): the fewer the labels the more it gains, and rows cost time.
+FEW = 1000
 
 
 def fit_probe(x: NDArray, label: NDArray[np.int64], groups: NDArray | None = None, seed: int = 0) -> Any:
@@ -64,6 +67,8 @@ def fit_linear(
     A finding with one answer only gets its smoothed share as a constant.
 
     Args:
+        x: features (N, D), or (V, N, D) of several views of each image: then each view is a row, as in training with augmentation, so
+            that the regression learns what framing changes, and the views of an image stay in one fold.
         classes: how many there are; one that the labels do not hold is never told.
         costs: C of each regression; None: chosen inside the labels, see `fit_probe`.
 
@@ -75,7 +80,7 @@ def fit_linear(
         weight, bias = _rows(model)
         if len(model[-1].classes_) == 2:  # scikit-learn keeps the second class alone
             weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
-        whole = np.zeros((classes, x.shape[1])), np.full(classes, ABSENT)
+        whole = np.zeros((classes, x.shape[-1])), np.full(classes, ABSENT)
         whole[0][model[-1].classes_], whole[1][model[-1].classes_] = weight, bias
         return Linear(*whole, several=False, costs=(float(model[-1].C),))
     weights, biases, chosen = [], [], []
@@ -83,13 +88,13 @@ def fit_linear(
         known = np.flatnonzero(answers >= 0)
         if len(np.unique(answers[known])) < 2:
             share = (float((answers[known] == 1).sum()) + 0.5) / (len(known) + 1)
-            weights.append(np.zeros((1, x.shape[1])))
+            weights.append(np.zeros((1, x.shape[-1])))
             biases.append(np.array([np.log(share / (1 - share))]))
             chosen.append(0.0)
             continue
         cost = costs[column] if costs and costs[column] else None
         model = _fitted(
-            x[known], answers[known].astype(np.int64), None if groups is None else groups[known], seed, cost
+            x[..., known, :], answers[known].astype(np.int64), None if groups is None else groups[known], seed, cost
         )
         weight, bias = _rows(model)
         weights.append(weight)
@@ -105,13 +110,16 @@ def held_out(
 ) -> NDArray[np.float64]:
     """Probabilities (N, K) of labelled rows from regressions that did not learn them, in up to five folds that keep `groups` together.
 
-    Not a number where no fold holds a row (too few labels of a class). C is that of `linear`, which saw the rows.
+    Of views (V, N, D) each is learned from, as in `fit_linear`, and their mean is asked. Not a number where no fold holds a row (too few
+    labels of a class). C is that of `linear`, which saw the rows.
     """
-    out = np.full((len(x), len(linear.bias)), np.nan)
+    asked = x if x.ndim == 2 else x.mean(0)
+    out = np.full((len(asked), len(linear.bias)), np.nan)
     classes = len(linear.bias)
     if target.ndim == 1:
         for rows, held in label_folds(target, groups, seed):
-            out[held] = fit_linear(x[rows], target[rows], classes, None, seed, linear.costs).predict_proba(x[held])
+            one = fit_linear(x[..., rows, :], target[rows], classes, None, seed, linear.costs)
+            out[held] = one.predict_proba(asked[held])
         return out
     for column, cost in enumerate(linear.costs):
         known = np.flatnonzero(target[:, column] >= 0)
@@ -119,8 +127,8 @@ def held_out(
         if not cost:
             continue
         for rows, held in label_folds(answers, owners, seed):
-            one = fit_linear(x[known[rows]], answers[rows], 2, None, seed, (cost,))
-            out[known[held], column] = one.predict_proba(x[known[held]])[:, 1]
+            one = fit_linear(x[..., known[rows], :], answers[rows], 2, None, seed, (cost,))
+            out[known[held], column] = one.predict_proba(asked[known[held]])[:, 1]
     return out
 
 
@@ -132,12 +140,12 @@ def replicates(
     Samples that lack a class are left out, so there may be fewer.
     """
     found = []
-    for rows in resamples(len(x), groups, count, seed):
+    for rows in resamples(len(target), groups, count, seed):
         if target.ndim == 1 and len(np.unique(target[rows])) < len(np.unique(target)):
             continue
         if target.ndim == 2 and not _both_answers(target[rows]):
             continue
-        found.append(fit_linear(x[rows], target[rows], len(linear.bias), None, seed, linear.costs))
+        found.append(fit_linear(x[..., rows, :], target[rows], len(linear.bias), None, seed, linear.costs))
     return found
 
 
@@ -146,6 +154,11 @@ def _both_answers(target: NDArray) -> bool:
 
 
 def _fitted(x: NDArray, y: NDArray, groups: NDArray | None, seed: int, cost: float | None) -> Any:
+    if x.ndim == 3:
+        views = len(x)
+        x = x.reshape(-1, x.shape[-1])  # (V·N, D)
+        if views > 1:
+            y, groups = np.tile(y, views), np.tile(np.arange(len(y)) if groups is None else groups, views)
     return fit_probe(x, y, groups, seed) if cost is None else linear_model(x, y, costs=(cost,), seed=seed)
 
 

@@ -26,6 +26,7 @@ from healthcare.decisions import Decision
 from healthcare.estimators import ImageEncoder
 from healthcare.evaluation import gain, interval, on_rows
 from healthcare.guesses import FLOORS, MAIN, EvaluationConfig, Guesses, Score, guess
+from healthcare.linear import COSTS, FEW
 from healthcare.metrics import auroc, average_precision, ece
 from healthcare.presets import Recipe, preset
 
@@ -76,7 +77,7 @@ class Bed:
         """What a figure depends on."""
         return {
             "steps": self.steps, "minutes": self.minutes, "data": self.data, "recipe": lengthless(self.recipe(0)),
-            "evaluation": asdict(self.config),
+            "evaluation": asdict(self.config), "probe": {"costs": COSTS, "few": FEW},
         }  # fmt: skip
 
     def images(self) -> Images:

@@ -53,6 +53,26 @@ def test_the_regression_equals_scikit_learn(random: np.random.Generator) -> None
     np.testing.assert_allclose(fit_linear(x, both, 2, costs=(1.0, 1.0)).predict_proba(x)[:, 1], expected, atol=1e-8)
 
 
+def test_each_view_of_an_image_is_a_row_in_the_fold_of_its_image(random: np.random.Generator) -> None:
+    """A feature that framing changes counts less than one it leaves alone; no image is judged by a regression that saw a view of it."""
+    y = np.arange(40) % 2
+    kept, framed = (np.where(y, 1.0, -1.0) + random.normal(size=40) for _ in range(2))
+    views = np.stack([np.stack([kept, framed + shift], 1) for shift in (-4.0, 0.0, 4.0)])  # (V, N, D)
+    weight = fit_linear(views, y, 2).weight[1]
+    assert weight[0] > 4 * weight[1]
+    mean = fit_linear(views.mean(0), y, 2).weight[1]
+    assert mean[0] < 4 * mean[1]
+    noise = random.normal(size=(40, 60))
+    copies = np.stack([noise, noise])
+    linear = fit_linear(copies, y, 2)
+    guesses = held_out(copies, y, linear)
+    assert guesses.shape == (40, 2) and (guesses.argmax(1) == y).mean() < 0.75
+    several = np.stack([y, 1 - y], 1).astype(np.int8)
+    found = fit_linear(views, several, 2, costs=(1.0, 1.0))
+    np.testing.assert_allclose(found.weight[0], -found.weight[1], atol=1e-6)
+    assert len(replicates(views, y, linear, None, 3)) == 3
+
+
 def test_a_class_without_labels_is_never_told(random: np.random.Generator) -> None:
     x, y = random.normal(size=(40, 3)), np.arange(40) % 2 * 2
     found = fit_linear(x, y, 3).predict_proba(x)

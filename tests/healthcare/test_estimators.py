@@ -103,6 +103,15 @@ def test_an_unfitted_encoder_says_so(images: Images) -> None:
         ImageEncoder(replace(TINY, method="magic")).fit(images)
 
 
+def test_a_probe_learns_from_every_crop_of_few_images(
+    images: Images, fitted: ImageEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = images.select(np.arange(6))
+    np.testing.assert_array_equal(fitted.labelled(some), fitted.each_view(some))
+    monkeypatch.setattr("healthcare.estimators.FEW", 5)
+    np.testing.assert_array_equal(fitted.labelled(some), fitted.transform(some))
+
+
 def test_drawn_views_are_seeded_and_change_the_features(images: Images, fitted: ImageEncoder) -> None:
     some = images.select(np.arange(6))
     first, again = fitted.transform(some, views=2), fitted.transform(some, views=2)
