@@ -10,6 +10,7 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 RIPPLE = 0.7  # pixels over which depth is smoothed: a network's maps ripple from pixel to pixel
+REACH = 2  # pixels from two objects within which a pixel lies at a seam
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,35 @@ def depth(mask: NDArray[np.int32]) -> NDArray[np.float32]:
     return deep
 
 
+def seams(mask: NDArray[np.int32], reach: int = REACH) -> NDArray[np.float32]:
+    """(H, W): 1 where two objects or more are no further than `reach` pixels, 0 elsewhere."""
+    near = np.zeros(mask.shape, np.int32)
+    for number, place in enumerate(ndimage.find_objects(mask), start=1):
+        if place is not None:
+            wide = tuple(slice(max(0, s.start - reach), s.stop + reach) for s in place)
+            near[wide] += ndimage.distance_transform_edt(mask[wide] != number) <= reach
+    return (near > 1).astype(np.float32)
+
+
+def middles(mask: NDArray[np.int32]) -> NDArray[np.int64]:
+    """(objects, 2): row and column of the pixel of each object that lies deepest in it."""
+    numbers = np.unique(mask[mask > 0])
+    return np.array(ndimage.maximum_position(depth(mask), mask, numbers), np.int64).reshape(-1, 2)
+
+
 def targets(mask: NDArray[np.int32], objects: bool) -> NDArray[np.float32]:
-    """(K, H, W): the region; and, of objects, the depth inside each."""
+    """(K, H, W): the region; and, of objects, the depth inside each, and last the seams between them, where depth weighs more."""
     region = (mask > 0).astype(np.float32)
-    return np.stack([region, depth(mask)]) if objects else region[None]
+    return np.stack([region, depth(mask), seams(mask)]) if objects else region[None]
 
 
 def part(probability: NDArray, parting: Parting) -> NDArray[np.int32]:
-    """Numbered objects (H, W) from maps (2, H, W): the middles are flooded until they meet (watershed, Beucher & Lantuéjoul 1979).
+    """Numbered objects (H, W) from maps (2, H, W)."""
+    return without_small(flooded(probability, parting), parting.least)
+
+
+def flooded(probability: NDArray, parting: Parting) -> NDArray[np.int32]:
+    """Objects (H, W) of any size from maps (2, H, W): middles are flooded until they meet (watershed, Beucher & Lantuéjoul 1979).
 
     A middle is a maximum of smoothed depth that stands `rise` above the pass to the next one (h-maxima, Soille 2003), however deep it is
     itself: one depth for all would pass over the shallow ones and join the deep ones.
@@ -61,11 +83,15 @@ def part(probability: NDArray, parting: Parting) -> NDArray[np.int32]:
     found = watershed(-deep, middles, mask=inside).astype(np.int32)
     # what has no middle of its own is an object too, such as a very small one
     rest, count = ndimage.label(inside & (found == 0))
-    found = np.where(rest > 0, rest + found.max(), found) if count else found
-    sizes = np.bincount(found.ravel())
-    sizes[0] = parting.least
-    kept = np.cumsum(sizes >= parting.least) - 1
-    return np.where(sizes >= parting.least, kept, 0)[found].astype(np.int32)
+    return np.where(rest > 0, rest + found.max(), found) if count else found
+
+
+def without_small(objects: NDArray[np.int32], least: int) -> NDArray[np.int32]:
+    """Objects (H, W) of `least` pixels or more, numbered without gaps."""
+    sizes = np.bincount(objects.ravel())
+    sizes[0] = least
+    kept = np.cumsum(sizes >= least) - 1
+    return np.where(sizes >= least, kept, 0)[objects].astype(np.int32)
 
 
 @dataclass(frozen=True)

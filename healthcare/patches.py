@@ -58,7 +58,7 @@ class PatchView:
 
 @dataclass(frozen=True)
 class PatchBatches:
-    """Patches around random places of a field of view, of all images alike.
+    """Patches around random places of a field of view, of all images alike, or around objects, of all objects alike.
 
     Args:
         images: (C, H, W) each.
@@ -67,6 +67,9 @@ class PatchBatches:
         side: of a patch as it is cut, in pixels.
         batch_size: patches a batch.
         seed: of the places.
+        objects: (M, 3) number of the image, row and column of the middle of every object that patches are centred on; None
+            where they are centred anywhere.
+        centred: share of the patches that are centred on an object, where there are any.
     """
 
     images: list[NDArray[np.float32]]
@@ -75,6 +78,8 @@ class PatchBatches:
     side: int
     batch_size: int
     seed: int = 0
+    objects: NDArray[np.int64] | None = None
+    centred: float = 0.0
     _places: list[NDArray] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -116,13 +121,21 @@ class PatchBatches:
         channels = len(self.images[0])
         patches = []
         for random in randoms:
-            which = int(random.integers(len(self.images)))
-            places = self._places[which]
-            row, column = divmod(int(places[random.integers(len(places))]), self.images[which].shape[2])
+            which, row, column = self._place(random)
             top, left = row + 1, column + 1  # the padding is one wider than half a patch
             patches.append(self.padded[which][:, top : top + self.side, left : left + self.side])
         stack = torch.from_numpy(np.stack(patches))
         return {"image": stack[:, :channels], "target": stack[:, channels:-1], "known": stack[:, -1:]}
+
+    def _place(self, random: np.random.Generator) -> tuple[int, int, int]:
+        """Image, row and column of the middle of a patch."""
+        if self.objects is not None and len(self.objects) and random.random() < self.centred:
+            which, row, column = self.objects[random.integers(len(self.objects))].tolist()
+            return which, row, column
+        which = int(random.integers(len(self.images)))
+        places = self._places[which]
+        row, column = divmod(int(places[random.integers(len(places))]), self.images[which].shape[2])
+        return which, row, column
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.statistics import Estimate, resamples
-from healthcare.instances import Matches, Parting, match, part
+from healthcare.instances import Matches, Parting, flooded, match, without_small
 from healthcare.masks import MaskedImages
 
 LEVELS = 4096  # probabilities are counted at so many levels: an auroc over all pixels is then a sum over images
 GRID = np.arange(0.2, 0.81, 0.02)  # thresholds that are compared for a region
+INSIDE, RISES, LEAST = (0.4, 0.5, 0.6), (0.03, 0.06, 0.1, 0.15), (8, 14, 20, 30)  # of partings, as those of `Parting`
 RESAMPLES = 1000
 Masks = Sequence[NDArray]
 
@@ -228,9 +229,10 @@ def best_parting(data: MaskedImages, maps: Masks) -> Parting:
         dice = Ranking.of(data, [m[0] for m in maps]).dice()
         return Parting(object=float(max(GRID, key=lambda t: dice[min(LEVELS - 1, int(t * LEVELS))])))
 
-    def found(parting: Parting) -> float:
-        rows = [match(truth_of(data, i), part(m, parting)) for i, m in enumerate(maps)]
-        return matched(rows)(np.arange(len(rows)))
-
-    choices = [Parting(o, r, a) for o, r, a in product((0.4, 0.5, 0.6), (0.03, 0.06, 0.1, 0.15), (8, 14, 20, 30))]
-    return max(choices, key=found)
+    truth, best = [truth_of(data, i) for i in range(len(maps))], (-1.0, Parting())
+    for o, r in product(INSIDE, RISES):
+        objects = [flooded(m, Parting(o, r)) for m in maps]
+        for least in LEAST:
+            rows = [match(t, without_small(found, least)) for t, found in zip(truth, objects, strict=True)]
+            best = max(best, (matched(rows)(np.arange(len(rows))), Parting(o, r, least)), key=lambda pair: pair[0])
+    return best[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from core.tokens import Batch
 from core.training import History
 from healthcare.encoders import build_encoder
 from healthcare.estimators import ImageEncoder, RecipeEncoder
-from healthcare.instances import Parting, part, targets
+from healthcare.instances import Parting, middles, part, targets
 from healthcare.masks import MaskedImages, from_arrays
 from healthcare.patches import Annotated, PatchBatches, cut_for
 from healthcare.segment_recipes import SegmentRecipe, region
@@ -43,16 +43,18 @@ class PatchLoss(Method):
         encoder: the contracting path, or a whole U-Net.
         heads: what stands on it.
         dice: weight of the dice loss.
+        seam: how much more the depth of objects weighs at their seams: few pixels tell whether two objects touch or are one (Ronneberger
+            et al. 2015).
     """
 
     batch_statistics = True
     may_collapse = False
 
-    def __init__(self, encoder: ConvNet, heads: Pixelwise, dice: float) -> None:
+    def __init__(self, encoder: ConvNet, heads: Pixelwise, dice: float, seam: float = 0.0) -> None:
         from monai.losses import DiceCELoss, DiceLoss
 
         super().__init__()
-        self.encoder, self.heads = encoder, heads
+        self.encoder, self.heads, self.seam = encoder, heads, seam
         self.both = DiceCELoss(sigmoid=True, batch=True, lambda_dice=dice) if dice else None
         self.kind = DiceLoss
 
@@ -70,7 +72,8 @@ class PatchLoss(Method):
                 else self.both(logits[:, :1], region)
             )
             if logits.shape[1] > 1:
-                loss = loss + F.binary_cross_entropy_with_logits(logits[:, 1:], target[:, 1:])
+                depth, seams = target[:, 1:2], target[:, 2:]
+                loss = loss + F.binary_cross_entropy_with_logits(logits[:, 1:], depth, 1 + self.seam * seams)
         return Out(loss)
 
 
@@ -144,12 +147,14 @@ class Segmenter(RecipeEncoder):
             torch.manual_seed(recipe.train.seed)
             encoder, heads = self._fresh()
             encoder = deepcopy(start) if start is not None else encoder
+        fields = [data.inside(int(row)) for row in rows]
         batches = PatchBatches(
             [data.images[row] for row in rows], [targets(m, data.objects) for m in masks if m is not None],
-            [data.inside(int(row)) for row in rows], cut_for(recipe.patch, recipe.view), recipe.batch, recipe.train.seed,
+            fields, cut_for(recipe.patch, recipe.view), recipe.batch, recipe.train.seed,
+            _objects(masks, fields) if data.objects and recipe.centred else None, recipe.centred,
         )  # fmt: skip
         pretext = Annotated(recipe.patch, recipe.view)
-        self.pretrain(PatchLoss(encoder, heads, recipe.dice), batches, pretext, recipe.train, out, note)
+        self.pretrain(PatchLoss(encoder, heads, recipe.dice, recipe.seam), batches, pretext, recipe.train, out, note)
         self.images_ = len(rows)
         self.parting_ = self._chosen(data, rows)
         return self
@@ -254,6 +259,17 @@ class Segmenter(RecipeEncoder):
         made = super().load(path)
         made.heads_.eval()
         return made
+
+
+def _objects(masks: Sequence[NDArray[np.int32] | None], fields: Sequence[NDArray[np.bool_]]) -> NDArray[np.int64]:
+    """Number of the image, row and column of the middle of every object (M, 3) that lies in the field of view."""
+    found = [
+        (number, row, column)
+        for number, (mask, seen) in enumerate(zip(masks, fields, strict=True))
+        for row, column in ([] if mask is None else middles(mask))
+        if seen[row, column]
+    ]
+    return np.array(found, np.int64).reshape(-1, 3)
 
 
 class _Net(nn.Module):

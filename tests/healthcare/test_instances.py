@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from healthcare.baselines import otsu_objects
-from healthcare.instances import Parting, depth, match, part, targets
+from healthcare.instances import Parting, depth, match, middles, part, seams, targets
 from healthcare.synthetic_masks import SceneConfig, scenes
 
 
@@ -66,6 +66,21 @@ def test_depth_is_one_in_the_middle_of_every_object_however_small() -> None:
     one = np.zeros((5, 5), np.int32)
     one[2, 2] = 1
     assert depth(one)[2, 2] == 1 and (depth(np.ones((5, 5), np.int32)) == 1).all()
+
+
+def test_seams_lie_where_two_objects_are_near_and_nowhere_else() -> None:
+    mask = np.zeros((12, 30), np.int32)
+    mask[3:9, 2:8], mask[3:9, 9:15], mask[3:9, 22:28] = 1, 2, 3  # a pixel between the first two, the third far away
+    seam = seams(mask)
+    assert seam[6, 7:10].all() and not seam[6, :7].any() and not seam[6, 10:].any()
+    assert not seams(np.where(mask == 3, 1, 0).astype(np.int32)).any(), "one object has no seam"
+
+
+def test_the_middle_of_an_object_lies_in_it() -> None:
+    _, mask = scenes(SceneConfig(), 4)[0]
+    places = middles(mask)
+    assert sorted(mask[tuple(places.T)]) == sorted(np.unique(mask[mask > 0]))
+    assert (depth(mask)[tuple(places.T)] == 1).all() and not len(middles(np.zeros_like(mask)))
 
 
 def test_true_maps_are_parted_into_the_true_objects() -> None:

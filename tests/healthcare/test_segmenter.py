@@ -211,8 +211,8 @@ def test_a_zoomed_patch_shows_its_middle_larger(fitted: Segmenter, nuclei: Maske
 def test_pixels_that_nobody_knows_teach_nothing() -> None:
     torch.manual_seed(0)
     encoder = UNet(1, 4, 2)
-    method = PatchLoss(encoder, Pixelwise(encoder, 1, 2), 0.5).eval()
-    image, target, known = torch.rand(2, 1, 16, 16), torch.rand(2, 2, 16, 16), torch.ones(2, 1, 16, 16)
+    method = PatchLoss(encoder, Pixelwise(encoder, 1, 2), 0.5, 3.0).eval()
+    image, target, known = torch.rand(2, 1, 16, 16), torch.rand(2, 3, 16, 16), torch.ones(2, 1, 16, 16)
     known[:, :, :, 8:] = 0
     other = torch.where(known > 0, target, 1 - target)
     losses = [
@@ -222,6 +222,36 @@ def test_pixels_that_nobody_knows_teach_nothing() -> None:
     view = PatchView(free=0)
     batch = {"image": image, "target": target, "known": known}
     assert set(Annotated(16, view)(batch, torch.Generator()).label["known"].unique().tolist()) == {0.0, 1.0}  # type: ignore[index]
+
+
+def test_depth_weighs_more_at_seams() -> None:
+    torch.manual_seed(0)
+    encoder = UNet(1, 4, 2)
+    heads = Pixelwise(encoder, 1, 2)
+    image, known = torch.rand(2, 1, 16, 16), torch.ones(2, 1, 16, 16)
+    target = torch.rand(2, 3, 16, 16)
+
+    def loss(seam: float, share: float) -> float:
+        target[:, 2] = share
+        data = Pseudo({"image": image}, {"target": target, "known": known})
+        return float(PatchLoss(encoder, heads, 0.5, seam).eval()(data, torch.Generator()).loss.detach())
+
+    assert loss(4, 0) == loss(0, 1) and loss(4, 1) > loss(4, 0.5) > loss(4, 0)
+
+
+def test_patches_are_centred_on_objects_each_alike() -> None:
+    images = [np.zeros((1, 40, 40), np.float32) for _ in range(2)]
+    objects = np.array([(0, 5, 7), (1, 20, 30), (1, 33, 12), (1, 0, 39)])
+    for which, row, column in objects:
+        images[which][0, row, column] = 1
+    whole = [np.ones((40, 40), bool)] * 2
+    made = [PatchBatches(images, images, whole, 9, 400, 1, objects, share).batch(0, 0) for share in (1.0, 0.5)]
+    shown = [batch["image"][:, 0, 4, 4].mean().item() for batch in made]
+    assert shown[0] == 1 and 0.4 < shown[1] < 0.6, "their middle is the patch's"
+    lone = (made[0]["known"][:, 0].sum((1, 2)) < 80) & (made[0]["known"][:, 0, 0, 0] == 0)
+    assert 0.15 < lone.float().mean() < 0.35, "an object counts, not its image"
+    nothing = PatchBatches(images, images, whole, 9, 4, 1, objects[:0], 1.0).batch(0, 0)
+    assert nothing["image"].shape == (4, 1, 9, 9), "without objects, anywhere"
 
 
 def test_a_unet_takes_any_size_and_its_features_are_the_whole_map() -> None:
