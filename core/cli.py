@@ -51,10 +51,10 @@ def main(domain: str, commands: Mapping[str, type], description: str, argv: Sequ
     arguments = list(sys.argv[1:] if argv is None else argv)
     program = f"tacit-{domain}"
     verb = next((a for a in arguments if a in commands), "")
-    if arguments and not verb and not arguments[0].startswith("-"):
-        _fail(program, f"no verb '{arguments[0]}'; choose from {', '.join(commands)}", 2)
     several = os.environ.get("WORLD_SIZE", "1") not in ("", "1")
     with _hushed() if several and os.environ.get("RANK", "0") != "0" else nullcontext():
+        if arguments and not verb and not arguments[0].startswith("-"):
+            _fail(program, f"no verb '{arguments[0]}'; choose from {', '.join(commands)}", 2)
         command = tyro.extras.subcommand_cli_from_dict(
             dict(commands), prog=program, description=description, args=arguments or ["--help"]
         )

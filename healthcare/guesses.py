@@ -21,7 +21,7 @@ from healthcare.data import Images
 from healthcare.decisions import Decision
 from healthcare.estimators import ImageEncoder
 from healthcare.findings import fewer, subset, target_of
-from healthcare.linear import fit_linear, held_out
+from healthcare.linear import FEW, fit_linear, held_out
 from healthcare.metrics import auroc
 from healthcare.supervised import SupervisedConfig, choose_rate, fit_classifier, probabilities
 
@@ -178,6 +178,8 @@ class _Arm:
 
     def _labelled(self, draw: Draw, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features of the draw's images that the regression learns from: (N, D), or by view (V, N, D)."""
+        if len(draw.rows) > FEW:  # as `ImageEncoder.labelled`, whose means `x` holds
+            return x[draw.rows]
         encoder = self._encoder(draw.seed)
         return x[draw.rows] if encoder is None else encoder.labelled(self.images.select(draw.rows))
 

@@ -61,11 +61,10 @@ def offers(
     """Rows `user, rank (from 1), item, score, note`; see `SessionRecommender.recommend`."""
     _check(k)
     out = barred(model.catalogue_, only, without)
-    starts = range(0, max(len(history), 1), batch)
-    whole = len(starts) == 1
-    blocks = [history if whole else history.select(np.arange(s, min(s + batch, len(history)))) for s in starts]
     parts: list[tuple[NDArray, ...]] = []
-    for block in blocks:
+    for start in range(0, max(len(history), 1), batch):
+        rows = np.arange(start, min(start + batch, len(history)))
+        block = history if len(rows) == len(history) else history.select(rows)
         scores, top, note = _first(model, block, k, repeat, out)
         row, place = np.nonzero(top >= 0)
         item = top[row, place]
