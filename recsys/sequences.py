@@ -62,6 +62,8 @@ class Sequences:
 
     def rows(self) -> NDArray[np.int64]:
         """Sequence number of each event, (total,)."""
+        if len(self) == 1:  # asked twice for each answer of one session
+            return np.zeros(len(self.items), dtype=np.int64)
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def over(self, catalogue: Categories) -> Sequences:
