@@ -70,6 +70,7 @@ class PatchBatches:
         objects: (M, 3) number of the image, row and column of the middle of every object that patches are centred on; None
             where they are centred anywhere.
         centred: share of the patches that are centred on an object, where there are any.
+        ways: (3, H, W) each, as `healthcare.instances.ways`; None where nobody asks for them.
     """
 
     images: list[NDArray[np.float32]]
@@ -80,6 +81,7 @@ class PatchBatches:
     seed: int = 0
     objects: NDArray[np.int64] | None = None
     centred: float = 0.0
+    ways: list[NDArray[np.float32]] | None = None
     _places: list[NDArray] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -88,14 +90,17 @@ class PatchBatches:
         self._places.extend(np.flatnonzero(seen).astype(np.int32) for seen in self.inside)
 
     @cached_property
-    def padded(self) -> list[NDArray[np.float32]]:
-        """Image, targets and where they are known, (C + K + 1, H, W) each: beyond the border the image is mirrored, and nothing known."""
+    def padded(self) -> list[tuple[NDArray[np.float32], NDArray[np.float16]]]:
+        """Image (C, H, W), and targets, where they are known, and ways (K + 1 + 3, H, W): beyond the border the image is mirrored, and nothing known.
+
+        What is told is kept in half precision: there is much more of it than of the images.
+        """
         half = self.side // 2 + 1
+        edge = ((0, 0), (half, half), (half, half))
         made = []
-        for image, target, seen in zip(self.images, self.targets, self.inside, strict=True):
-            wide = np.pad(image, ((0, 0), (half, half), (half, half)), "symmetric")
-            known = np.pad(np.concatenate([target * seen, seen[None]]), ((0, 0), (half, half), (half, half)))
-            made.append(np.concatenate([wide, known.astype(np.float32)]))
+        for number, (image, target, seen) in enumerate(zip(self.images, self.targets, self.inside, strict=True)):
+            told = [target * seen, seen[None], *([] if self.ways is None else [self.ways[number] * seen])]
+            made.append((np.pad(image, edge, "symmetric"), np.pad(np.concatenate(told).astype(np.float16), edge)))
         return made
 
     @property
@@ -118,14 +123,17 @@ class PatchBatches:
             yield self.at(np.arange(start, min(start + self.batch_size, self.rows)))
 
     def _cut(self, randoms: list[np.random.Generator]) -> Batch:
-        channels = len(self.images[0])
-        patches = []
+        images, told = [], []
         for random in randoms:
             which, row, column = self._place(random)
             top, left = row + 1, column + 1  # the padding is one wider than half a patch
-            patches.append(self.padded[which][:, top : top + self.side, left : left + self.side])
-        stack = torch.from_numpy(np.stack(patches))
-        return {"image": stack[:, :channels], "target": stack[:, channels:-1], "known": stack[:, -1:]}
+            place = np.s_[:, top : top + self.side, left : left + self.side]
+            images.append(self.padded[which][0][place])
+            told.append(self.padded[which][1][place])
+        parts = [len(self.targets[0]), 1, *([3] if self.ways else [])]
+        target, known, *ways = torch.from_numpy(np.stack(told)).float().split(parts, 1)
+        batch = {"image": torch.from_numpy(np.stack(images)), "target": target, "known": known}
+        return batch | ({"ways": ways[0]} if ways else {})
 
     def _place(self, random: np.random.Generator) -> tuple[int, int, int]:
         """Image, row and column of the middle of a patch."""
@@ -146,12 +154,14 @@ class Annotated:
     view: PatchView
 
     def __call__(self, batch: Batch, generator: Generator) -> Pseudo:
-        channels = batch["image"].shape[1]
-        stack = turned(
-            torch.cat([batch["image"], batch["target"], batch["known"]], 1), self.patch, self.view, generator
-        )
-        image = intensity(stack[:, :channels], self.view.greys, generator)
-        return Pseudo({"image": image}, {"target": stack[:, channels:-1], "known": (stack[:, -1:] > 0.999).float()})
+        image, target, known = batch["image"], batch["target"], batch["known"]
+        theta = poses(len(image), image.shape[-1], self.patch, self.view, generator, image.device)
+        stack = turned(torch.cat([image, target, known], 1), theta, self.patch)
+        seen, told, known = stack.split([image.shape[1], target.shape[1], 1], 1)
+        label = {"target": told, "known": (known > 0.999).float()}
+        if "ways" in batch:
+            label["ways"] = redirected(turned(batch["ways"], theta, self.patch, "nearest"), theta, image.shape[-1])
+        return Pseudo({"image": intensity(seen, self.view.greys, generator)}, label)
 
 
 def cut_for(patch: int, view: PatchView) -> int:
@@ -161,9 +171,12 @@ def cut_for(patch: int, view: PatchView) -> int:
     return side + (side - patch) % 2
 
 
-def turned(stack: Tensor, side: int, view: PatchView, generator: Generator) -> Tensor:
-    """Turn, mirror and scale (B, C, S, S) about the centre, and keep the middle (B, C, side, side)."""
-    rows, device = len(stack), stack.device
+def poses(rows: int, cut: int, side: int, view: PatchView, generator: Generator, device: torch.device) -> Tensor:
+    """How each of so many patches is turned, mirrored and scaled about its centre: (B, 2, 3), as `affine_grid` takes it.
+
+    Args:
+        cut: side of the patches as they were cut; side: as they will be.
+    """
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(rows, generator=generator, device=device)
@@ -171,12 +184,25 @@ def turned(stack: Tensor, side: int, view: PatchView, generator: Generator) -> T
     free = uniform(0, 1) < view.free
     quarters = torch.randint(4, (rows,), generator=generator, device=device) * (math.pi / 2)
     angle = quarters + torch.where(free, uniform(-math.pi / 4, math.pi / 4), 0.0)
-    scale = torch.where(free, (uniform(-1, 1) * math.log(view.scale)).exp(), 1.0) * (side / view.zoom / stack.shape[-1])
+    scale = torch.where(free, (uniform(-1, 1) * math.log(view.scale)).exp(), 1.0) * (side / view.zoom / cut)
     mirror = torch.where(uniform(0, 1) < 0.5 * view.mirror, -1.0, 1.0)
     cos, sin, none = angle.cos() * scale, angle.sin() * scale, torch.zeros(rows, device=device)
-    theta = torch.stack([torch.stack([cos * mirror, -sin, none], 1), torch.stack([sin * mirror, cos, none], 1)], 1)
-    grid = F.affine_grid(theta, [rows, stack.shape[1], side, side], align_corners=False)
-    return F.grid_sample(stack, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return torch.stack([torch.stack([cos * mirror, -sin, none], 1), torch.stack([sin * mirror, cos, none], 1)], 1)
+
+
+def turned(stack: Tensor, theta: Tensor, side: int, mode: str = "bilinear") -> Tensor:
+    """Patches (B, C, S, S) in these poses, and of them the middle (B, C, side, side)."""
+    grid = F.affine_grid(theta, [len(stack), stack.shape[1], side, side], align_corners=False)
+    return F.grid_sample(stack, grid, mode=mode, padding_mode="zeros", align_corners=False)
+
+
+def redirected(ways: Tensor, theta: Tensor, cut: int) -> Tensor:
+    """Ways (B, 3, side, side) in turned patches, which still point as in those of side `cut`, as they point after the turn."""
+    # from pixels of a turned patch, x before y, to those it was cut with
+    back = theta[:, :, :2] * (cut / ways.shape[-1])
+    way = torch.einsum("bij,bjhw->bihw", torch.linalg.inv(back), ways[:, :2].flip(1)).flip(1)
+    shrunk = torch.linalg.det(back).abs().sqrt()
+    return torch.cat([way, ways[:, 2:] * shrunk[:, None, None, None]], 1)
 
 
 def training_images(data: str | Path, recipe: Recipe) -> Images:

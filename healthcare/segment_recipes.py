@@ -27,6 +27,7 @@ class SegmentRecipe:
         dice: weight of the dice loss (Milletari et al. 2016) beside that of the cross-entropy, which is 1.
         centred: share of the patches that are centred on an object, each alike, rather than anywhere in an image, each alike.
         seam: weight, beside the usual 1, of the depth of objects where two of them are close.
+        ways: weight of the ways from an object's pixels to its centre, which a network learns beside; 0 leaves them out.
         window: side of what is looked at at once when predicting; larger images are covered by overlapping windows.
         overlap: of neighbouring windows, as a share; blended by a Gaussian.
         flips: predictions are averaged over the image and its mirror images: 1, 2 or 4.
@@ -42,13 +43,14 @@ class SegmentRecipe:
     dice: float = 0.5
     centred: float = 0.0
     seam: float = 0.0
+    ways: float = 0.0
     window: int = 320
     overlap: float = 0.25
     flips: int = 4
 
     def __post_init__(self) -> None:
         within(
-            self, patch=(16, 4096), batch=(2, 1e6), dice=(0, 100), centred=(0, 1), seam=(0, 100), window=(32, 1e5),
+            self, patch=(16, 4096), batch=(2, 1e6), dice=(0, 100), centred=(0, 1), seam=(0, 100), ways=(0, 100), window=(32, 1e5),
             overlap=(0, 0.9), flips=(1, 4),
         )  # fmt: skip
         if self.flips == 3:
@@ -81,12 +83,12 @@ def vessels(steps: int | None = None, seed: int = 0, device: str = "cpu") -> Seg
 def objects(steps: int | None = None, seed: int = 0, device: str = "cpu") -> SegmentRecipe:
     """Objects that are to be told apart and counted, such as nuclei; masks number them. Images are evenly exposed, and grey values
     taken to their roots. Three patches of four show objects in their middle, and depth weighs more where two of them touch: most of
-    an image is empty, and a few pixels tell two objects from one.
+    an image is empty, and a few pixels tell two objects from one. Every pixel learns the way to its object's centre as well.
 
     Command: `tacit-healthcare finetune --task segment --data dsb2018_nuclei_256 --recipe objects --out SEG`.
     """
     reading = MaskReading(contrast="root", objects=True)
-    return SegmentRecipe("objects", _train(steps, seed, device), reading, centred=0.75, seam=5.0)
+    return SegmentRecipe("objects", _train(steps, seed, device), reading, centred=0.75, seam=5.0, ways=1.0)
 
 
 RECIPES: dict[str, Callable[..., SegmentRecipe]] = {"region": region, "vessels": vessels, "objects": objects}

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.statistics import Estimate, resamples
-from healthcare.instances import Matches, Parting, flooded, match, without_small
+from healthcare.instances import Matches, Parting, flooded, match, measured, overlap_of, overlaps
 from healthcare.masks import MaskedImages
 
 LEVELS = 4096  # probabilities are counted at so many levels: an auroc over all pixels is then a sum over images
 GRID = np.arange(0.2, 0.81, 0.02)  # thresholds that are compared for a region
 INSIDE, RISES, LEAST = (0.4, 0.5, 0.6), (0.03, 0.06, 0.1, 0.15), (8, 14, 20, 30)  # of partings, as those of `Parting`
+SURE = (0.0, *np.arange(0.6, 0.925, 0.05).round(2).tolist())
 RESAMPLES = 1000
 Masks = Sequence[NDArray]
 
@@ -230,9 +231,20 @@ def best_parting(data: MaskedImages, maps: Masks) -> Parting:
         return Parting(object=float(max(GRID, key=lambda t: dice[min(LEVELS - 1, int(t * LEVELS))])))
 
     truth, best = [truth_of(data, i) for i in range(len(maps))], (-1.0, Parting())
+    total = sum(int(np.count_nonzero(np.unique(t))) for t in truth)
     for o, r in product(INSIDE, RISES):
-        objects = [flooded(m, Parting(o, r)) for m in maps]
-        for least in LEAST:
-            rows = [match(t, without_small(found, least)) for t, found in zip(truth, objects, strict=True)]
-            best = max(best, (matched(rows)(np.arange(len(rows))), Parting(o, r, least)), key=lambda pair: pair[0])
+        judged = [_called(t, flooded(m, Parting(o, r)), m[0]) for t, m in zip(truth, maps, strict=True)]
+        size, sure, hit = (np.concatenate(values) for values in zip(*judged, strict=True))
+        for least, doubt in product(LEAST, SURE):
+            kept = (size >= least) & (sure >= doubt)
+            hits = (kept & hit).sum()
+            ap = float(hits / max(1, total + kept.sum() - hits))
+            best = max(best, (ap, Parting(o, r, least, doubt)), key=lambda pair: pair[0])
     return best[1]
+
+
+def _called(truth: NDArray, objects: NDArray[np.int32], probability: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Of each object that is called: its pixels, how sure it is, and whether it is one of the truth's, of which half overlaps."""
+    overlap = overlap_of(overlaps(truth, objects))
+    size, sure = measured(objects, probability)
+    return size, sure, np.asarray((overlap >= 0.5).any(axis=0))

@@ -25,7 +25,7 @@ from core.tokens import Batch
 from core.training import History
 from healthcare.encoders import build_encoder
 from healthcare.estimators import ImageEncoder, RecipeEncoder
-from healthcare.instances import Parting, middles, part, targets
+from healthcare.instances import Parting, middles, part, targets, ways
 from healthcare.masks import MaskedImages, from_arrays
 from healthcare.patches import Annotated, PatchBatches, cut_for
 from healthcare.segment_recipes import SegmentRecipe, region
@@ -33,6 +33,7 @@ from healthcare.unet import Pixelwise
 
 MIRRORS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))  # axes that are turned round
 HELD = 8_000_000  # pixels of the training images on which thresholds are chosen, where there are no validation images
+STRIDE = 10.0  # pixels that a step of one stands for in the network's ways: its outputs are about one then
 OUTSIDE = -30.0  # logit of a pixel that nobody knows: it adds nothing to either loss
 
 
@@ -45,16 +46,17 @@ class PatchLoss(Method):
         dice: weight of the dice loss.
         seam: how much more the depth of objects weighs at their seams: few pixels tell whether two objects touch or are one (Ronneberger
             et al. 2015).
+        ways: weight of the error of the ways to the objects' centres, as a share of their radii; 0 where none are told.
     """
 
     batch_statistics = True
     may_collapse = False
 
-    def __init__(self, encoder: ConvNet, heads: Pixelwise, dice: float, seam: float = 0.0) -> None:
+    def __init__(self, encoder: ConvNet, heads: Pixelwise, dice: float, seam: float = 0.0, ways: float = 0.0) -> None:
         from monai.losses import DiceCELoss, DiceLoss
 
         super().__init__()
-        self.encoder, self.heads, self.seam = encoder, heads, seam
+        self.encoder, self.heads, self.seam, self.ways = encoder, heads, seam, ways
         self.both = DiceCELoss(sigmoid=True, batch=True, lambda_dice=dice) if dice else None
         self.kind = DiceLoss
 
@@ -64,7 +66,8 @@ class PatchLoss(Method):
         target, known = data.label["target"], data.label["known"] > 0
         logits = self.heads(self.encoder, data.batch["image"])  # type: ignore[arg-type]
         with torch.autocast(logits.device.type, enabled=False):
-            logits, target = torch.where(known, logits.float(), OUTSIDE), torch.where(known, target.float(), 0.0)
+            maps = logits.float()
+            logits, target = torch.where(known, maps, OUTSIDE), torch.where(known, target.float(), 0.0)
             region = (target[:, :1] > 0.5).float()
             loss = (
                 F.binary_cross_entropy_with_logits(logits[:, :1], region)
@@ -73,7 +76,12 @@ class PatchLoss(Method):
             )
             if logits.shape[1] > 1:
                 depth, seams = target[:, 1:2], target[:, 2:]
-                loss = loss + F.binary_cross_entropy_with_logits(logits[:, 1:], depth, 1 + self.seam * seams)
+                loss = loss + F.binary_cross_entropy_with_logits(logits[:, 1:2], depth, 1 + self.seam * seams)
+            if self.ways:
+                way, nearness = data.label["ways"].float().split([2, 1], 1)
+                inside = region * (nearness > 0)
+                off = (STRIDE * maps[:, 2:] - way).abs().sum(1, keepdim=True) * nearness
+                loss = loss + self.ways * (off * inside).sum() / inside.sum().clamp(min=1)
         return Out(loss)
 
 
@@ -152,9 +160,11 @@ class Segmenter(RecipeEncoder):
             [data.images[row] for row in rows], [targets(m, data.objects) for m in masks if m is not None],
             fields, cut_for(recipe.patch, recipe.view), recipe.batch, recipe.train.seed,
             _objects(masks, fields) if data.objects and recipe.centred else None, recipe.centred,
+            [ways(m) for m in masks if m is not None] if data.objects and recipe.ways else None,
         )  # fmt: skip
         pretext = Annotated(recipe.patch, recipe.view)
-        self.pretrain(PatchLoss(encoder, heads, recipe.dice, recipe.seam), batches, pretext, recipe.train, out, note)
+        loss = PatchLoss(encoder, heads, recipe.dice, recipe.seam, recipe.ways if data.objects else 0.0)
+        self.pretrain(loss, batches, pretext, recipe.train, out, note)
         self.images_ = len(rows)
         self.parting_ = self._chosen(data, rows)
         return self
@@ -224,7 +234,7 @@ class Segmenter(RecipeEncoder):
         encoder = build_encoder(self.recipe_.encoder, self.channels_, self.recipe_.patch)
         if not isinstance(encoder, ConvNet):
             raise UserError("a U-Net needs a convolutional encoder", where="encoder.kind", mend="use unet or small")
-        return encoder, Pixelwise(encoder, self.channels_, 1 + self.objects_)
+        return encoder, Pixelwise(encoder, self.channels_, 1 + self.objects_ * (1 + 2 * (self.recipe_.ways > 0)))
 
     def example(self) -> Batch:
         """Two black patches."""
@@ -273,14 +283,14 @@ def _objects(masks: Sequence[NDArray[np.int32] | None], fields: Sequence[NDArray
 
 
 class _Net(nn.Module):
-    """Image to logits: what slides over an image."""
+    """Image to logits of the region and, of objects, depth: what slides over an image. Ways are learned beside them and not looked at."""
 
     def __init__(self, encoder: ConvNet, heads: Pixelwise) -> None:
         super().__init__()
         self.encoder, self.heads = encoder, heads
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.heads(self.encoder, image)
+        return self.heads(self.encoder, image)[:, :2]
 
 
 def like_pretrained(recipe: SegmentRecipe, encoder: ImageEncoder) -> SegmentRecipe:

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from healthcare.baselines import otsu_objects
-from healthcare.instances import Parting, depth, match, middles, part, seams, targets
+from healthcare.instances import Parting, depth, match, middles, part, seams, targets, ways
 from healthcare.synthetic_masks import SceneConfig, scenes
 
 
@@ -81,6 +81,29 @@ def test_the_middle_of_an_object_lies_in_it() -> None:
     places = middles(mask)
     assert sorted(mask[tuple(places.T)]) == sorted(np.unique(mask[mask > 0]))
     assert (depth(mask)[tuple(places.T)] == 1).all() and not len(middles(np.zeros_like(mask)))
+
+
+def test_ways_lead_from_every_pixel_to_the_centre_of_its_own_object() -> None:
+    mask = np.zeros((20, 30), np.int32)
+    mask[4:9, 3:10], mask[4:9, 10:13] = 1, 3  # they touch; no object bears the number 2
+    row, column, nearness = ways(mask)
+    places = np.indices(mask.shape) + np.stack([row, column])
+    for number, centre in ((1, (6, 6)), (3, (6, 11))):
+        np.testing.assert_allclose(
+            places[:, mask == number], np.array(centre)[:, None] * np.ones((1, (mask == number).sum()))
+        )
+        np.testing.assert_allclose(nearness[mask == number], np.sqrt(np.pi / (mask == number).sum()), rtol=1e-6)
+    assert not ways(mask)[:, mask == 0].any()
+
+
+def test_what_the_network_doubts_is_no_object() -> None:
+    mask = np.zeros((20, 20), np.int32)
+    mask[2:6, 2:6], mask[8:16, 8:16] = 1, 2
+    maps = targets(mask, True)[:2] * np.where(mask == 1, 0.7, 0.9)
+    assert part(maps, Parting(least=1, sure=0.6)).max() == 2
+    found = part(maps, Parting(least=1, sure=0.8))
+    assert found.max() == 1 and (found == 1)[10, 10] and not found[3, 3]
+    assert not part(maps, Parting(least=1, sure=0.95)).any()
 
 
 def test_true_maps_are_parted_into_the_true_objects() -> None:

@@ -17,8 +17,9 @@ from core.pretext import Pseudo
 from healthcare.cli import main
 from healthcare.encoders import EncoderConfig, build_encoder
 from healthcare.estimators import ImageEncoder
+from healthcare.instances import ways
 from healthcare.masks import MaskedImages, MaskReading, read_masks
-from healthcare.patches import Annotated, PatchBatches, PatchView, cut_for, patch_images, turned
+from healthcare.patches import Annotated, PatchBatches, PatchView, cut_for, patch_images, poses, redirected, turned
 from healthcare.presets import preset
 from healthcare.segment_recipes import SegmentRecipe, lengthened, objects, region
 from healthcare.segmentation import judge
@@ -51,7 +52,7 @@ def short(recipe: SegmentRecipe, steps: int) -> SegmentRecipe:
 
 @pytest.fixture(scope="module")
 def fitted(nuclei: MaskedImages) -> Segmenter:
-    return Segmenter(short(objects(), 120)).fit(nuclei, note=lambda line: None)
+    return Segmenter(short(objects(), 200)).fit(nuclei, note=lambda line: None)
 
 
 def figures(segmenter: Segmenter, data: MaskedImages) -> dict[str, float]:
@@ -185,7 +186,8 @@ def test_turning_moves_image_and_mask_alike(free: float) -> None:
     view = PatchView(free=free)
     side = cut_for(16, view)
     image = torch.from_numpy(random.random((6, 1, side, side)).astype(np.float32))
-    stack = turned(torch.cat([image, image, torch.ones_like(image)], 1), 16, view, torch.Generator().manual_seed(0))
+    theta = poses(6, side, 16, view, torch.Generator().manual_seed(0), image.device)
+    stack = turned(torch.cat([image, image, torch.ones_like(image)], 1), theta, 16)
     assert torch.equal(stack[:, 0], stack[:, 1]) and (stack[:, 2] > 0.999).all(), "no corner is missing"
     if not free:
         middle = image[:, 0]
@@ -194,11 +196,56 @@ def test_turning_moves_image_and_mask_alike(free: float) -> None:
             assert any(torch.allclose(made, way, atol=1e-4) for way in ways)
 
 
+@pytest.mark.parametrize(("free", "zoom"), [(0.0, 1.0), (1.0, 1.0), (1.0, 2.0)])
+def test_ways_lead_to_the_same_centre_after_a_turn(free: float, zoom: float) -> None:
+    view = PatchView(free=free, zoom=zoom)
+    side = cut_for(32, view)
+    mask = np.zeros((side, side), np.int32)
+    top = side // 2 - 4
+    mask[top : top + 4, top - 1 : top + 9], mask[top + 4 : top + 9, top : top + 6] = (
+        1,
+        2,
+    )  # they touch, in the middle of the patch
+    rows = 12
+    stack = torch.from_numpy(np.concatenate([mask[None], ways(mask)])).float().repeat(rows, 1, 1, 1)
+    theta = poses(rows, side, 32, view, torch.Generator().manual_seed(1), stack.device)
+    seen = turned(stack, theta, 32, "nearest")
+    told = redirected(seen[:, 1:], theta, side)
+    for number, found in zip(seen[:, 0], told, strict=True):
+        for one in (1, 2):
+            own = (number == one).nonzero().T
+            ends = own + found[:2, own[0], own[1]]
+            # nearest sampling moves what a pixel shows by half a pixel of the image at most
+            assert (ends.std(1) < 0.5 * zoom).all() and (ends.mean(1) - own.float().mean(1)).abs().max() < 1
+            radius = (own.shape[1] / np.pi) ** 0.5
+            assert found[2, own[0], own[1]].mean() * radius == pytest.approx(1, abs=0.1)
+
+
+def test_ways_are_asked_of_objects_alone() -> None:
+    torch.manual_seed(0)
+    encoder = UNet(1, 4, 2)
+    heads = Pixelwise(encoder, 1, 4)
+    image, known = torch.rand(2, 1, 16, 16), torch.ones(2, 1, 16, 16)
+    target = torch.zeros(2, 3, 16, 16)
+    target[:, :2, 4:10, 4:10] = 1
+    way = torch.randn(2, 3, 16, 16).abs()
+
+    def loss(weight: float, told: torch.Tensor) -> float:
+        method = PatchLoss(encoder, heads, 0.5, 3.0, weight).eval()
+        label = {"target": target, "known": known, "ways": told}
+        return float(method(Pseudo({"image": image}, label), torch.Generator()).loss.detach())
+
+    elsewhere = torch.where(target[:, :1] > 0, way, 7.0)
+    assert loss(1.0, way) == loss(1.0, elsewhere) > loss(0.0, way)
+    assert loss(2.0, way) - loss(0.0, way) == pytest.approx(2 * (loss(1.0, way) - loss(0.0, way)), rel=1e-3)
+    assert loss(1.0, 2 * way) != loss(1.0, way)
+
+
 def test_a_zoomed_patch_shows_its_middle_larger(fitted: Segmenter, nuclei: MaskedImages) -> None:
     view = PatchView(free=0, mirror=False, zoom=2)
     assert cut_for(16, view) == 8
     stack = torch.rand(40, 1, 8, 8)
-    seen = turned(stack, 16, view, torch.Generator().manual_seed(0))
+    seen = turned(stack, poses(40, 8, 16, view, torch.Generator().manual_seed(0), stack.device), 16)
     larger = torch.nn.functional.interpolate(stack, scale_factor=2, mode="bilinear", align_corners=False)
     unturned = [i for i in range(40) if torch.allclose(seen[i, :, 1:-1, 1:-1], larger[i, :, 1:-1, 1:-1], atol=1e-4)]
     assert 3 < len(unturned) < 25, "a quarter of them is not turned"
