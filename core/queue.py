@@ -15,7 +15,7 @@ class Queue(nn.Module):
     It starts with random unit vectors (He et al. 2019); `fresh` tells which rows were pushed since.
 
     Args:
-        size: rows kept; a multiple of the rows pushed at a time.
+        size: rows kept; as many as are pushed at a time, or more.
         dim: width.
     """
 
@@ -26,7 +26,7 @@ class Queue(nn.Module):
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
         if size < 1:
-            raise UserError(f"a queue of {size} rows", where="queue", mend="use a multiple of the batch size")
+            raise UserError(f"a queue of {size} rows", where="queue", mend="use the batch size or more")
         self.register_buffer("rows", F.normalize(torch.randn(size, dim), dim=1))
         self.register_buffer("place", torch.tensor(0))
         self.register_buffer("pushed", torch.tensor(0))
@@ -40,19 +40,16 @@ class Queue(nn.Module):
 
     @torch.no_grad()
     def push(self, rows: Tensor) -> None:
-        """Put (N, dim) in the place of the oldest rows.
+        """Put (N, dim) in the place of the oldest rows; N need not divide the queue's size.
 
         Raises:
-            UserError: the queue is no multiple of N, so that rows would be replaced before their turn.
+            UserError: N rows are more than the queue holds, so that some would be replaced before they were used.
         """
-        if not len(rows):
-            return
-        if len(self) % len(rows):
+        if len(rows) > len(self):
             raise UserError(
-                f"a queue of {len(self)} rows is no multiple of the {len(rows)} pushed at a step", where="queue",
-                mend=f"use {max(1, round(len(self) / len(rows))) * len(rows)}",
+                f"{len(rows)} rows are pushed at a step into a queue of {len(self)}", where="queue",
+                mend=f"use {len(rows)} or more",
             )  # fmt: skip
-        # it may wrap round where steps of different sizes were pushed, as by a run that was resumed with another batch
         at = (self.place + torch.arange(len(rows), device=self.rows.device)) % len(self)
         self.rows[at] = rows.detach().to(self.rows.dtype)
         self.place.copy_((self.place + len(rows)) % len(self))

@@ -28,6 +28,7 @@ from core.methods import (
 )
 from core.norms import synchronised
 from core.pretext import Views
+from core.queue import Queue
 from core.tokens import Batch
 from core.training import TrainConfig, train
 
@@ -187,11 +188,15 @@ def test_measuring_the_loss_leaves_the_queue_alone() -> None:
     assert torch.equal(method.queue.rows, before) and int(method.queue.pushed) == 0
 
 
-def test_a_queue_that_is_no_multiple_of_the_batch_is_one_clear_line() -> None:
-    torch.manual_seed(0)
-    method = MoCo(small_convnet(1, 8), MoCoConfig(queue=100))
-    with pytest.raises(UserError, match=r"a queue of 100 rows is no multiple of the 8 .* \(queue\); use 96"):
-        step(method, small(8))
+def test_a_queue_need_be_no_multiple_of_the_batch() -> None:
+    queue = Queue(10, 3)
+    pushed = [torch.full((4, 3), float(step)) for step in range(1, 5)]
+    for rows in pushed:
+        queue.push(rows)
+    kept = torch.cat(pushed)[-10:]  # the newest ten, two of the second step among them
+    assert sorted(queue.rows[:, 0].tolist()) == sorted(kept[:, 0].tolist()) and queue.fresh().all()
+    queue.push(torch.zeros(4, 3))
+    assert sorted(queue.rows[:, 0].tolist()) == [0, 0, 0, 0, 3, 3, 4, 4, 4, 4], "the oldest go first"
 
 
 def test_moco_without_batch_norms_does_not_mix_rows() -> None:
