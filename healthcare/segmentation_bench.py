@@ -75,7 +75,7 @@ class Plan:
 
 PLANS = {
     "drive": Plan("drive", 800, (2, 5), 250, against=((2, 5),)),
-    "nuclei": Plan("dsb2018_nuclei_256", 1600, (5, 10, 50), 250),
+    "nuclei": Plan("dsb2018_nuclei_256", 800, (5, 10, 50), 250),
 }
 
 
