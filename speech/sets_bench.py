@@ -255,8 +255,9 @@ class Ground:
 
     def _training(self, encoder: AudioEncoder, steps: int) -> TrainConfig:
         return replace(
-            encoder.recipe_.train, steps=steps, minutes=None, seed=self.seed, log_every=10**9, monitor_every=0
-        )
+            encoder.recipe_.train, steps=steps, minutes=None, average=self.terms.average, seed=self.seed, log_every=10**9,
+            monitor_every=0,
+        )  # fmt: skip
 
     def _few(
         self, encoder: AudioEncoder, held: NDArray, labelled: NDArray, train: TrainConfig
