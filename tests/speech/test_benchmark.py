@@ -195,6 +195,20 @@ def test_few_labels_are_given_with_the_other_training_recordings_and_no_more(qui
     assert 0 < (label != "").sum() < len(label) and ground.facts(TUNED, 0.1)[0]["rate"] in rates
 
 
+def test_fine_tuning_and_scratch_both_keep_the_running_mean_of_the_weights(quick, reads, tmp_path, monkeypatch):
+    ground = Ground(replace(quick.sets["own"], average=0.9), 0, tmp_path, silent, reads)
+    given, real = [], AudioClassifier.fit
+
+    def watched(self, X, y=None, **kwargs):
+        given.append((self.tune, self.train.average))
+        return real(self, X, y, **kwargs)
+
+    monkeypatch.setattr(AudioClassifier, "fit", watched)
+    ground.said(TUNED)
+    ground.said(SCRATCH)
+    assert set(given) == {("all", 0.9), ("scratch", 0.9)} and ground.encoder(0).recipe_.train.average == 0
+
+
 def test_each_groups_own_mean_and_spread_are_taken_out():
     features = np.random.default_rng(0).normal([[0.0], [5.0], [0.0], [5.0]] * 10, [[1.0], [3.0], [1.0], [3.0]] * 10)
     features = np.hstack([features, 2 * features])
