@@ -77,7 +77,7 @@ def test_the_command_line_names_every_method() -> None:
         ("jigsaw", "pretext.tiles=1", "tiles"),
         ("jigsaw", "pretext.orders=25", "25 orders"),
         ("jigsaw", "pretext.tiles=9", "9 × 9 tiles"),
-        ("moco", "objective.queue=100", "no multiple"),
+        ("moco", "objective.queue=4", "into a queue of 4"),
         ("deepcluster", "objective.clusters=100000", "clusters"),
         ("swav", "pretext.local=-1", "small crops"),
         ("swav", "pretext.local_area=[0.5,0.1]", "small crops"),
